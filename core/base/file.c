@@ -1,0 +1,203 @@
+#define _GNU_SOURCE
+#include "core/base/file.h"
+
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int file_map_open(struct file_map *map, const char *path, struct err *err)
+{
+    memset(map, 0, sizeof *map);
+    /* O_NONBLOCK: opening a FIFO must not wait for a writer. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_errno(err, "%s: cannot open", path);
+    struct stat st;
+    int rc = 0;
+    if (fstat(fd, &st))
+        rc = err_errno(err, "%s: cannot read its size", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = err_set(err, ERR_IO, "%s: is not a regular file", path);
+    else if (!(map->name = mem_strdup(path)))
+        rc = err_nomem(err, "a file name");
+    else if (!st.st_size)
+        map->data = (const unsigned char *)"";
+    else {
+        map->size = (size_t)st.st_size;
+        void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED)
+            rc = err_errno(err, "%s: cannot map", path);
+        else {
+            map->data = data;
+            map->mapped = true;
+        }
+    }
+    close(fd);
+    if (rc) {
+        free(map->name);
+        memset(map, 0, sizeof *map);
+    }
+    return rc;
+}
+
+int file_map_memory(struct file_map *map, const char *name, const void *data, size_t size, struct err *err)
+{
+    *map = (struct file_map){ data, size, mem_strdup(name), false };
+    return map->name ? 0 : err_nomem(err, "a file name");
+}
+
+void file_map_close(struct file_map *map)
+{
+    if (map->mapped)
+        munmap((void *)(uintptr_t)map->data, map->size);
+    free(map->name);
+    memset(map, 0, sizeof *map);
+}
+
+bool file_exists(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st);
+}
+
+bool file_is_folder(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+static int write_all(int fd, const void *data, size_t size)
+{
+    const char *p = data;
+    while (size) {
+        ssize_t n = write(fd, p, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        p += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+int file_write(const char *path, const void *data, size_t size, struct err *err)
+{
+    char temp[PATH_MAX];
+    const char *op = "create";
+    int fd = -1;
+    if (snprintf(temp, sizeof temp, "%s.tmp-%ld", path, (long)getpid()) >= (int)sizeof temp)
+        return err_set(err, ERR_IO, "%s: the path is too long", path);
+    fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        goto fail;
+    op = "write";
+    if (write_all(fd, data, size) || fsync(fd))
+        goto fail;
+    op = "close";
+    int closed = close(fd);
+    fd = -1;
+    if (closed)
+        goto fail;
+    op = "rename";
+    if (rename(temp, path))
+        goto fail;
+    return file_sync_parent(path, err);
+fail:
+    err_errno(err, "%s: cannot %s", path, op);
+    if (fd >= 0)
+        close(fd);
+    unlink(temp);
+    return ERR_IO;
+}
+
+int file_make_folder(const char *path, struct err *err)
+{
+    char partial[PATH_MAX];
+    size_t n = strlen(path);
+    if (n >= sizeof partial)
+        return err_set(err, ERR_IO, "%s: the path is too long", path);
+    memcpy(partial, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (partial[i] != '/' && partial[i] != '\0')
+            continue;
+        char kept = partial[i];
+        partial[i] = '\0';
+        if (mkdir(partial, 0777) && errno != EEXIST)
+            return err_errno(err, "%s: cannot make the folder", partial);
+        partial[i] = kept;
+    }
+    if (!file_is_folder(path))
+        return err_set(err, ERR_IO, "%s: is there already and is no folder: choose another output", path);
+    return 0;
+}
+
+int file_sync(const char *path, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, "%s: cannot open to flush it", path);
+    /* EINVAL: some file systems cannot fsync a folder; nothing more can be done there. */
+    int rc = fsync(fd) && errno != EINVAL ? err_errno(err, "%s: cannot flush to disk", path) : 0;
+    close(fd);
+    return rc;
+}
+
+int file_sync_parent(const char *path, struct err *err)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    if (n >= sizeof folder)
+        return err_set(err, ERR_IO, "%s: the path is too long", path);
+    memcpy(folder, path, n);
+    folder[n] = '\0';
+    return file_sync(n ? folder : slash ? "/" : ".", err);
+}
+
+char *file_join(const char *folder, const char *name)
+{
+    size_t a = strlen(folder), b = strlen(name);
+    while (a > 1 && folder[a - 1] == '/')
+        a--;
+    char *path = mem_array(a + b + 2, 1);
+    if (path) {
+        memcpy(path, folder, a);
+        path[a] = '/';
+        memcpy(path + a + 1, name, b + 1);
+    }
+    return path;
+}
+
+const char *file_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+const char *file_extension(const char *path)
+{
+    const char *name = file_base_name(path);
+    const char *dot = strrchr(name, '.');
+    return dot && dot != name ? dot + 1 : "";
+}
+
+void file_sha256(const void *data, size_t size, char hex[65])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    if (!EVP_Digest(data, size, digest, &n, EVP_sha256(), NULL) || n != 32)
+        n = 0;
+    for (unsigned i = 0; i < n; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    hex[2 * n] = '\0';
+}

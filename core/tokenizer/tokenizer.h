@@ -1,0 +1,66 @@
+/*
+ * Tokenizers: text to ids and exact byte offsets, equal to Hugging Face's
+ * `tokenizers` library. Anything in a tokenizer file that is not understood is
+ * an error when it is opened, never a guess.
+ *
+ *     struct tokenizer *tok;
+ *     if (tokenizer_open_json(&tok, data, size, "tokenizer.json", &err)) ...
+ *     struct tokens t = { 0 };
+ *     if (tokenizer_encode(tok, "The Eiffel Tower", 16, SPECIALS_AUTO, &t, &err)) ...
+ *     for (size_t i = 0; i < t.n; i++)
+ *         printf("%d [%d,%d)\n", t.id[i], t.begin[i], t.end[i]);
+ *     tokens_release(&t);
+ *     tokenizer_free(tok);
+ *
+ * A tokenizer is immutable after opening: any number of threads may encode.
+ */
+#ifndef STRATA_TOKENIZER_TOKENIZER_H
+#define STRATA_TOKENIZER_TOKENIZER_H
+
+#include "core/base/err.h"
+#include "core/formats/gguf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct tokenizer;
+
+/* Special tokens around a prompt: what the tokenizer's own post-processor adds; none; or BOS first even where it would not be. */
+enum specials { SPECIALS_AUTO, SPECIALS_NONE, SPECIALS_BOS };
+
+/* Parallel arrays of n tokens. begin/end are bytes of the input text; equal for added special tokens. */
+struct tokens {
+    int32_t *id, *begin, *end;
+    size_t n, capacity;
+};
+
+void tokens_release(struct tokens *t);
+void tokens_clear(struct tokens *t); /* n = 0, memory kept */
+
+int tokenizer_open_json(struct tokenizer **out, const void *data, size_t size, const char *name, struct err *err);
+/* From tokenizer.ggml.* metadata; an unknown or absent tokenizer.ggml.pre is an error. Copies what it needs. */
+int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err);
+void tokenizer_free(struct tokenizer *tok); /* NULL is fine */
+
+/* Replaces *out's contents. The text must be valid UTF-8 (ERR_FORMAT names the byte offset otherwise). */
+int tokenizer_encode(const struct tokenizer *tok, const char *text, size_t len, enum specials specials,
+                     struct tokens *out, struct err *err);
+
+size_t tokenizer_size(const struct tokenizer *tok); /* 1 + the largest id */
+/* The bytes that a token stands for in running text (" Paris"), not always whole UTF-8. Borrowed; NULL for an unused id. */
+const char *tokenizer_bytes(const struct tokenizer *tok, int32_t id, size_t *len);
+/* Id whose bytes are exactly these, or -1. */
+int32_t tokenizer_find(const struct tokenizer *tok, const char *bytes, size_t len);
+bool tokenizer_is_special(const struct tokenizer *tok, int32_t id);
+int32_t tokenizer_bos(const struct tokenizer *tok); /* -1 where there is none */
+int32_t tokenizer_eos(const struct tokenizer *tok);
+/*
+ * Tells BOS and EOS where the tokenizer file does not (tokenizer.json never does; config.json and
+ * tokenizer_config.json do); -1 leaves it. Only while opening a model.
+ */
+void tokenizer_set_bos_eos(struct tokenizer *tok, int32_t bos, int32_t eos);
+/* "byte-level BPE, 49152 tokens, pre-tokenizer smollm": one line for `info`. Borrowed. */
+const char *tokenizer_describe(const struct tokenizer *tok);
+
+#endif
