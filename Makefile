@@ -50,3 +50,96 @@ LIB_OBJS   := $(PLAIN_OBJS) $(ISA_OBJS) $(REAL_OBJS)
 CLI_OBJS   := $(patsubst %.c,$(BUILD)/%.o,$(CLI_SRCS))
 LIB        := $(BUILD)/libstrata.a
 STRATA     := $(BUILD)/strata
+TEST_SRCS  := $(wildcard tests/unit/test_*.c tests/golden/test_*.c)
+TESTS      := $(patsubst %.c,$(BUILD)/%,$(TEST_SRCS))
+BENCH_SRCS := $(wildcard tests/bench/*.c)
+BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test bench asan lint format data-check install clean
+
+help:
+	@echo 'Strata $(VERSION): make TARGET'
+	@echo '  demo        trace one fact on a real model, from nothing: installs, builds, fetches, runs'
+	@echo '  test        build and run every test; ends with "N passed, N failed"'
+	@echo '  build       the program ($(STRATA)) and library ($(LIB)), portable, optimised'
+	@echo '  deps        install the Debian packages that building and testing need'
+	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
+	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
+	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck'
+	@echo '  data-check  validate data/facts'
+	@echo '  install     to PREFIX=$(PREFIX): program, header, static library, pkg-config file'
+	@echo '  clean       remove build/'
+
+deps:
+	@tests/deps.sh
+
+build: $(STRATA) $(LIB)
+
+demo: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) build
+	@STRATA=$(STRATA) tests/demo.sh
+
+test: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS)
+	@BUILD=$(BUILD) STRATA=$(STRATA) tests/run.sh
+
+asan: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
+
+bench: build
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BENCHES)
+	@BUILD=$(BUILD) STRATA=$(STRATA) PEERS=$(PEERS) tests/bench/run.sh
+
+lint: deps
+	@tests/lint.sh
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+data-check:
+	@python3 data/check_facts.py
+
+install: build
+	install -D -m755 $(STRATA) $(DESTDIR)$(PREFIX)/bin/strata
+	install -D -m644 $(LIB) $(DESTDIR)$(PREFIX)/lib/libstrata.a
+	install -D -m644 core/strata.h $(DESTDIR)$(PREFIX)/include/strata.h
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' core/strata.pc.in \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/strata.pc
+
+clean:
+	rm -rf build
+
+$(STRATA): $(CLI_OBJS) $(LIB)
+	$(CC) -o $@ $(CLI_OBJS) $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS)
+
+# Made anew, so that an object whose source is gone does not linger.
+$(LIB): $(LIB_OBJS)
+	@rm -f $@
+	$(AR) rcs $@ $(LIB_OBJS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+define ISA_RULE
+$(BUILD)/%_isa.$(1).o: %_isa.c
+	@mkdir -p $$(@D)
+	$(CC) $$(STRATA_CFLAGS) $$(ISA_FLAGS_$(1)) $$(CFLAGS) -DISA=$(1) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach isa,$(ISAS),$(eval $(call ISA_RULE,$(isa))))
+
+$(BUILD)/%_real.f32.o: %_real.c
+	@mkdir -p $(@D)
+	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=32 -MMD -MP -c -o $@ $<
+
+$(BUILD)/%_real.f64.o: %_real.c
+	@mkdir -p $(@D)
+	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=64 -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: tests/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS) -lcmocka
+
+-include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(addsuffix .d,$(TESTS) $(BENCHES))
