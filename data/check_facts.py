@@ -38,7 +38,10 @@ def refuse_duplicate_keys(pairs):
 
 
 def parse_json(text):
-    return json.loads(text, object_pairs_hook=refuse_duplicate_keys)
+    try:
+        return json.loads(text, object_pairs_hook=refuse_duplicate_keys)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def read_text(path, errors):
@@ -62,8 +65,10 @@ def read_text(path, errors):
 
 
 def is_clean(value):
-    """A non-empty string without space at either end or runs of spaces, where tokenization would change."""
-    return isinstance(value, str) and value != "" and " ".join(value.split()) == value
+    """A non-empty string of valid characters without leading, trailing or double spaces, which would change its tokens."""
+    if not isinstance(value, str) or not value or " ".join(value.split()) != value:
+        return False
+    return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def check_strings(fact):
