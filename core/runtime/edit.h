@@ -1,0 +1,106 @@
+/*
+ * Edits: changes to a site while the model runs, as data.
+ *
+ *     SITE[@POSITIONS[<-KEYS]][#UNITS] OP [VALUE]
+ *     blocks.4.attn.hook_z@last#3,7 zero
+ *     blocks.0-5.hook_mlp_out@subject scale 0
+ *     blocks.10-18.attn.hook_attn_scores@last<-subject block
+ *     resid_post:7@subject-last add 0.5
+ *
+ * SITE: a full name, a bridge name, a short form (`z:3`, `mlp_out:0-5`), or a
+ * name with a layer range or `*`. POSITIONS (default all): last, all, subject,
+ * subject-first, subject-last, non-subject, numbers and ranges from 0 (`0,3-5`).
+ * On hook_attn_scores and hook_pattern POSITIONS are queries, KEYS (default all)
+ * what they look at. UNITS: heads where the site has heads (KV heads for k and
+ * v), neurons on mlp sites; default all. OP: set V, add V, scale V, zero, block.
+ *
+ * `block` (hook_attn_scores only) removes edges before the softmax, so the rest
+ * renormalises; a query left without any edge gets a pattern of zeros (as
+ * TransformerLens's NaN -> 0). Edges that the causal mask or the window hides
+ * stay hidden whatever an edit says. Edits of one site apply in the order given,
+ * before any read of that site.
+ *
+ *     struct edit_list edits = { 0 };
+ *     if (edit_parse(&edits, "z:4@last#3 zero", &m->config, &err)) ...
+ *     edit_list_release(&edits);
+ */
+#ifndef STRATA_RUNTIME_EDIT_H
+#define STRATA_RUNTIME_EDIT_H
+
+#include "core/base/json.h"
+#include "core/runtime/sites.h"
+
+#define POSITION_KINDS(X)          \
+    X(ALL, "all")                  \
+    X(LAST, "last")                \
+    X(SUBJECT, "subject")          \
+    X(SUBJECT_FIRST, "subject-first") \
+    X(SUBJECT_LAST, "subject-last") \
+    X(NON_SUBJECT, "non-subject")  \
+    X(NUMBERS, "numbers")
+enum position_kind_selector {
+#define X(id, text) POSITIONS_##id,
+    POSITION_KINDS(X)
+#undef X
+};
+
+struct range {
+    size_t first, last; /* both included */
+};
+
+struct positions {
+    enum position_kind_selector kind;
+    struct range *ranges; /* NUMBERS only; owned */
+    size_t n_ranges;
+};
+
+#define EDIT_OPS(X)     \
+    X(SET, "set", 1)    \
+    X(ADD, "add", 1)    \
+    X(SCALE, "scale", 1) \
+    X(ZERO, "zero", 0)  \
+    X(BLOCK, "block", 0)
+enum edit_op {
+#define X(id, text, takes_value) EDIT_##id,
+    EDIT_OPS(X)
+#undef X
+};
+
+struct edit {
+    enum site site;
+    size_t first_layer, last_layer; /* both included; 0, 0 for sites outside blocks */
+    struct positions at, keys;      /* keys: EDGES sites only */
+    struct range *units;            /* heads or neurons; owned; none = all */
+    size_t n_units;
+    enum edit_op op;
+    double value;
+    char *text; /* owned; as written, for messages and provenance */
+};
+
+struct edit_list {
+    struct edit *edits;
+    size_t n, capacity;
+};
+
+/* Appends. An expression that names nothing, is out of range or is not editable is an error that says so. */
+int edit_parse(struct edit_list *list, const char *text, const struct model_config *config, struct err *err);
+/*
+ * The same from JSON: an array whose items are such strings or objects
+ * {"site": "...", "at": "last", "keys": "subject", "units": [3, 7], "op": "scale", "value": 0}.
+ */
+int edit_parse_json(struct edit_list *list, const json_t *array, const char *where, const struct model_config *config,
+                    struct err *err);
+void edit_list_release(struct edit_list *list);
+
+/* "last", "0,3-5", ...; what --positions and @ take. Caller releases. */
+int positions_parse(const char *text, size_t len, struct positions *out, struct err *err);
+void positions_release(struct positions *p);
+/*
+ * Marks the chosen tokens of one prompt in mask[n_tokens] (1 chosen, 0 not). The subject is tokens
+ * [subject_begin, subject_end); equal when the prompt has none, then subject selectors fail. A position
+ * beyond the prompt fails. *n_chosen may be NULL.
+ */
+int positions_resolve(const struct positions *p, size_t n_tokens, size_t subject_begin, size_t subject_end,
+                      unsigned char *mask, size_t *n_chosen, struct err *err);
+
+#endif
