@@ -55,8 +55,8 @@ int err_prefix(struct err *err, const char *format, ...)
 const char *err_code_text(int code)
 {
     switch (code) {
-#define X(name, value, text) \
-    case value:              \
+#define X(name, value, text)                                                                                           \
+    case value:                                                                                                        \
         return text;
         ERR_CODES(X)
 #undef X

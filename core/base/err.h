@@ -16,17 +16,17 @@
 #ifndef STRATA_BASE_ERR_H
 #define STRATA_BASE_ERR_H
 
-#define ERR_CODES(X)                                              \
-    X(OK, 0, "no error")                                          \
-    X(NOMEM, -1, "out of memory")                                 \
-    X(IO, -2, "the operating system refused a file operation")    \
-    X(FORMAT, -3, "a file does not follow its format")            \
-    X(SHAPE, -4, "a tensor has an unexpected shape")              \
-    X(UNSUPPORTED, -5, "a valid input asks for what is not there") \
-    X(NOTFOUND, -6, "a name matches nothing")                     \
-    X(ARG, -7, "an option or argument cannot be used")            \
-    X(NUMERIC, -8, "a number is NaN, infinite or out of range")   \
-    X(INTERRUPTED, -9, "stopped by a signal after a clean flush") \
+#define ERR_CODES(X)                                                                                                   \
+    X(OK, 0, "no error")                                                                                               \
+    X(NOMEM, -1, "out of memory")                                                                                      \
+    X(IO, -2, "the operating system refused a file operation")                                                         \
+    X(FORMAT, -3, "a file does not follow its format")                                                                 \
+    X(SHAPE, -4, "a tensor has an unexpected shape")                                                                   \
+    X(UNSUPPORTED, -5, "a valid input asks for what is not there")                                                     \
+    X(NOTFOUND, -6, "a name matches nothing")                                                                          \
+    X(ARG, -7, "an option or argument cannot be used")                                                                 \
+    X(NUMERIC, -8, "a number is NaN, infinite or out of range")                                                        \
+    X(INTERRUPTED, -9, "stopped by a signal after a clean flush")                                                      \
     X(CHECK, -10, "a check ran and failed")
 
 enum err_code {

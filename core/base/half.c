@@ -5,16 +5,16 @@
 #include <math.h>
 
 #if defined(__x86_64__)
-#define DISPATCH(name, ...)              \
-    switch (isa_level()) {               \
-    case ISA_LEVEL_V4:                   \
-        name##_v4(__VA_ARGS__);          \
-        break;                           \
-    case ISA_LEVEL_V3:                   \
-        name##_v3(__VA_ARGS__);          \
-        break;                           \
-    default:                             \
-        name##_base(__VA_ARGS__);        \
+#define DISPATCH(name, ...)                                                                                            \
+    switch (isa_level()) {                                                                                             \
+    case ISA_LEVEL_V4:                                                                                                 \
+        name##_v4(__VA_ARGS__);                                                                                        \
+        break;                                                                                                         \
+    case ISA_LEVEL_V3:                                                                                                 \
+        name##_v3(__VA_ARGS__);                                                                                        \
+        break;                                                                                                         \
+    default:                                                                                                           \
+        name##_base(__VA_ARGS__);                                                                                      \
     }
 #else
 #define DISPATCH(name, ...) name##_base(__VA_ARGS__)

@@ -18,7 +18,10 @@ float half_to_f32_one(uint16_t h);
 uint16_t half_from_f32_one(float x);
 static inline float bf16_to_f32_one(uint16_t b)
 {
-    union { uint32_t u; float f; } v = { (uint32_t)b << 16 };
+    union {
+        uint32_t u;
+        float f;
+    } v = { (uint32_t)b << 16 };
     return v.f;
 }
 uint16_t bf16_from_f32_one(float x);

@@ -15,9 +15,9 @@ enum { SPINS = 4000, MAX_THREADS = 256 };
 struct pool {
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
-    atomic_uint_fast64_t job;   /* number of the current job; a change is the start signal */
-    atomic_size_t next;         /* next task to hand out */
-    atomic_int working;         /* helpers that have not finished the current job */
+    atomic_uint_fast64_t job; /* number of the current job; a change is the start signal */
+    atomic_size_t next;       /* next task to hand out */
+    atomic_int working;       /* helpers that have not finished the current job */
     atomic_bool stop;
     size_t n_tasks;
     pool_task *task;
@@ -27,7 +27,7 @@ struct pool {
         pthread_t thread;
         struct pool *pool;
         int worker;
-    } *helpers;
+    } * helpers;
 };
 
 static inline void relax(void)

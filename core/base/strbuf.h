@@ -23,7 +23,10 @@ struct strbuf {
     bool failed;
 };
 
-#define STRBUF_INIT { NULL, 0, 0, false }
+#define STRBUF_INIT                                                                                                    \
+    {                                                                                                                  \
+        NULL, 0, 0, false                                                                                              \
+    }
 
 void strbuf_add(struct strbuf *s, const void *bytes, size_t n);
 void strbuf_adds(struct strbuf *s, const char *text);
@@ -34,7 +37,10 @@ void strbuf_add_json(struct strbuf *s, const char *text, size_t n);
 /* Adds the text as one CSV field (RFC 4180), quoted when it needs to be. */
 void strbuf_add_csv(struct strbuf *s, const char *text, size_t n);
 const char *strbuf_text(const struct strbuf *s); /* "" when empty; borrowed */
-static inline bool strbuf_failed(const struct strbuf *s) { return s->failed; }
+static inline bool strbuf_failed(const struct strbuf *s)
+{
+    return s->failed;
+}
 /* Empties, keeping the memory. */
 void strbuf_reset(struct strbuf *s);
 void strbuf_release(struct strbuf *s);

@@ -44,13 +44,14 @@ struct prompt {
     const int32_t *tokens; /* [n_tokens] */
     size_t n_tokens;       /* 1 .. n_ctx */
     size_t subject_begin, subject_end; /* token span, equal when there is no subject */
+    const char *name;      /* the fact's id, for messages; may be NULL */
 };
 
 /*
  * What a sink receives; borrowed for the duration of the call, always in the runtime's precision.
  * Row sites: n_rows rows of row_size numbers; row r is token row first_row + r of the batch (rows are the
  * prompts' tokens one after another), or rows[r] where rows is not NULL (the final norm and logits, when
- * only some rows are wanted). EDGES sites come prompt by prompt: data is [n_heads, n_tokens, n_tokens] of
+ * only some rows are wanted). Large sites (hook_result, logits) come in several calls of consecutive rows. EDGES sites come prompt by prompt: data is [n_heads, n_tokens, n_tokens] of
  * prompt number `prompt`, first_row its first token row, n_rows its tokens.
  */
 struct site_view {
@@ -110,5 +111,17 @@ size_t runtime_memory(const struct model *model, enum precision precision, int n
                       size_t n_tokens, const struct site_set *reads);
 /* Rows a batch should have for GEMMs near their peak (512); one longer prompt makes a batch of its own. */
 size_t runtime_batch_rows(void);
+
+/*
+ * The lens convention's final norm: its mean and scale recomputed on each of n states [n, d_model], in
+ * the runtime's precision. out may be states.
+ */
+void runtime_final_norm(struct runtime *rt, const void *states, size_t n, void *out);
+/*
+ * Logits [n, n_vocab] (row stride n_vocab) of tokens [first, first + n_vocab) for normed states [n, d_model],
+ * with the unembedding's bias. One thread's work, for use inside pool tasks; `worker` is the task's worker number.
+ */
+void runtime_unembed(struct runtime *rt, const void *normed, size_t n, size_t first, size_t n_vocab, void *logits,
+                     int worker);
 
 #endif

@@ -1,0 +1,51 @@
+/* What the *_real.c files of the runtime share; every function exists once per precision. */
+#ifndef STRATA_RUNTIME_INTERNAL_REAL_H
+#define STRATA_RUNTIME_INTERNAL_REAL_H
+
+#include "core/runtime/internal.h"
+#include "core/runtime/real.h"
+
+#define matmul REAL_NAME(matmul)
+#define matmul_part REAL_NAME(matmul_part)
+#define attend REAL_NAME(attend)
+#define visit_rows REAL_NAME(visit_rows)
+#define visit_edges REAL_NAME(visit_edges)
+
+static inline const struct REAL_NAME(kernels) * kernels_of(const struct runtime *rt)
+{
+#if REAL_BITS == 32
+    return rt->k32;
+#else
+    return rt->k64;
+#endif
+}
+
+/*
+ * y[rows, w->n_out] (row stride y_stride) = x[rows, w->n_in] (x_stride) W^T + bias, on all threads.
+ * bias may be NULL. y may not overlap x.
+ */
+void matmul(struct pass *p, const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows,
+            real *y, size_t y_stride);
+/* Outputs [first, first + n) only, on the calling thread; f64 widens weights into scratch[WIDEN_ROWS * w->n_in]. */
+void matmul_part(const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows, size_t first,
+                 size_t n, real *y, size_t y_stride, void *scratch);
+
+/* From b.q, b.k, b.v (rotated) to b.z, through the scores and pattern sites. */
+int attend(struct pass *p, size_t layer, struct err *err);
+
+/* Bits of enum touch for a site at a layer. */
+static inline unsigned touched(const struct pass *p, enum site site, size_t layer)
+{
+    return p->b.touched[site * p->model->config.n_layers + layer];
+}
+
+/*
+ * The hook of a row site: applies its edits to data[n_rows, row size], then shows it to the sink.
+ * Rows are batch rows first_row.., or rows[0..n_rows) where rows is not NULL. Costs one look-up when untouched.
+ */
+int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t first_row, size_t n_rows,
+               const size_t *rows, struct err *err);
+/* The same for one prompt of an EDGES site: data[n_heads, n_tokens, n_tokens]. */
+int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t prompt, struct err *err);
+
+#endif

@@ -1,0 +1,100 @@
+/*
+ * Matrix products with weights. Threads share one product by output columns
+ * first, so that each weight is read once whatever the number of rows; only
+ * where columns run out do they share rows too. The partition depends on the
+ * shape and the number of threads alone, hence the same bits in every run.
+ */
+#include "core/runtime/internal_real.h"
+
+enum { LEAST_COLUMNS = 96, LEAST_ROWS = 64 };
+
+static void product(const struct matrix *w, size_t first, size_t n, const real *x, size_t x_stride, size_t rows,
+                    real *y, size_t y_stride, void *scratch)
+{
+#if REAL_BITS == 32
+    (void)scratch;
+    const float *weights = w->data + (w->in_major ? first : first * w->stride);
+    REAL_GEMM(CblasRowMajor, CblasNoTrans, w->in_major ? CblasNoTrans : CblasTrans, (int)rows, (int)n, (int)w->n_in, 1,
+              x, (int)x_stride, weights, (int)w->stride, 0, y, (int)y_stride);
+#else
+    double *widened = scratch;
+    for (size_t done = 0; done < n; done += WIDEN_ROWS) {
+        size_t part = n - done < WIDEN_ROWS ? n - done : WIDEN_ROWS;
+        for (size_t o = 0; o < part; o++)
+            for (size_t i = 0; i < w->n_in; i++)
+                widened[o * w->n_in + i] = (double)(w->in_major ? w->data[i * w->stride + first + done + o]
+                                                                : w->data[(first + done + o) * w->stride + i]);
+        REAL_GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)part, (int)w->n_in, 1, x, (int)x_stride,
+                  widened, (int)w->n_in, 0, y + done, (int)y_stride);
+    }
+#endif
+}
+
+void matmul_part(const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows, size_t first,
+                 size_t n, real *y, size_t y_stride, void *scratch)
+{
+    product(w, first, n, x, x_stride, rows, y + first, y_stride, scratch);
+    if (bias)
+        for (size_t r = 0; r < rows; r++)
+            for (size_t o = first; o < first + n; o++)
+                y[r * y_stride + o] += (real)bias[o];
+}
+
+struct job {
+    const struct pass *p;
+    const struct matrix *w;
+    const float *bias;
+    const real *x;
+    real *y;
+    size_t x_stride, y_stride, rows, row_parts, column_parts;
+};
+
+/* Bounds of part i of n: multiples of 16, so that vector kernels meet no odd edge inside. */
+static size_t bound(size_t total, size_t parts, size_t i)
+{
+    return i == parts ? total : total * i / parts & ~(size_t)15;
+}
+
+static void job_task(void *arg, size_t index, int worker)
+{
+    const struct job *j = arg;
+    size_t c = index / j->row_parts, r = index % j->row_parts;
+    size_t first = bound(j->w->n_out, j->column_parts, c), last = bound(j->w->n_out, j->column_parts, c + 1);
+    size_t row = bound(j->rows, j->row_parts, r), end = bound(j->rows, j->row_parts, r + 1);
+    if (first < last && row < end)
+        matmul_part(j->w, j->bias, j->x + row * j->x_stride, j->x_stride, end - row, first, last - first,
+                    j->y + row * j->y_stride, j->y_stride, j->p->b.scratch + (size_t)worker * j->p->b.scratch_bytes);
+}
+
+void matmul(struct pass *p, const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows,
+            real *y, size_t y_stride)
+{
+    size_t threads = (size_t)pool_threads(p->rt->pool);
+    size_t columns = w->n_out / LEAST_COLUMNS, row_parts = rows / LEAST_ROWS;
+    columns = columns < 1 ? 1 : columns > threads ? threads : columns;
+    row_parts = row_parts > threads / columns ? threads / columns : row_parts;
+    struct job job = {
+        .p = p,
+        .w = w,
+        .bias = bias,
+        .x = x,
+        .y = y,
+        .x_stride = x_stride,
+        .y_stride = y_stride,
+        .rows = rows,
+        .row_parts = row_parts < 1 ? 1 : row_parts,
+        .column_parts = columns,
+    };
+    pool_run(p->rt->pool, job.row_parts * job.column_parts, job_task, &job);
+}
+
+void REAL_NAME(unembed)(struct runtime *rt, const real *normed, size_t n, size_t first, size_t n_vocab, real *logits,
+                        void *scratch)
+{
+    const struct model *m = rt->model;
+    /* Logits start at column 0 of the caller's block, so the view of W_U starts at the block too. */
+    struct matrix block = m->unembed;
+    block.data += block.in_major ? first : first * block.stride;
+    matmul_part(&block, m->unembed_bias ? m->unembed_bias + first : NULL, normed, m->config.d_model, n, 0, n_vocab,
+                logits, n_vocab, scratch);
+}
