@@ -1,0 +1,32 @@
+/* Double streaming statistics of logits: plain C on libm, the oracle of lens_stats_isa.c. */
+#include "probes/lens_stats.h"
+
+#include <math.h>
+
+double lens_max_f64(const double *z, size_t n)
+{
+    double m = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        m = z[i] > m ? z[i] : m;
+    return m;
+}
+
+void lens_weights_f64(const double *f, size_t n, double m, double *w)
+{
+    for (size_t i = 0; i < n; i++)
+        w[i] = exp(f[i] - m);
+}
+
+void lens_stats_add_f64(struct lens_stats *s, const double *z, size_t n, double top, double answer,
+                        const double *reference, const double *weights)
+{
+    lens_stats_raise(s, top, exp);
+    for (size_t i = 0; i < n; i++) {
+        double e = exp(z[i] - s->max);
+        s->sum += e;
+        s->weighted += e * (z[i] - s->max);
+        s->cross += weights[i] * (reference[i] - z[i]);
+        s->greater += z[i] > answer;
+        s->equal += z[i] == answer;
+    }
+}
