@@ -65,27 +65,38 @@ static void logit_direction(const struct model *m, const struct attribution_inpu
         direction[i] -= direction_mean;
 }
 
+/* columns[width] = direction . W_O: what each number of z adds to the logit. */
+static void output_columns(const struct matrix *o, const double *direction, double *columns)
+{
+    for (size_t j = 0; j < o->n_in; j++)
+        columns[j] = 0;
+    if (o->in_major) {
+        for (size_t j = 0; j < o->n_in; j++)
+            for (size_t i = 0; i < o->n_out; i++)
+                columns[j] += direction[i] * (double)o->data[j * o->stride + i];
+    } else {
+        for (size_t i = 0; i < o->n_out; i++)
+            for (size_t j = 0; j < o->n_in; j++)
+                columns[j] += direction[i] * (double)o->data[i * o->stride + j];
+    }
+}
+
 static void attribute_layer(const struct model *m, const struct attribution_input *in, const double *direction,
-                            size_t l, struct attribution *out)
+                            double *columns, size_t l, struct attribution *out)
 {
     const struct model_config *c = &m->config;
     const struct layer *w = &m->layers[l];
-    size_t d = c->d_model, width = c->n_heads * c->d_head;
-    double *heads = out->heads + l * c->n_heads;
+    size_t width = c->n_heads * c->d_head;
     out->attention[l] = 0;
-    for (size_t i = 0; i < d && w->o_bias; i++)
+    for (size_t i = 0; i < c->d_model && w->o_bias; i++)
         out->attention[l] += direction[i] * (double)w->o_bias[i];
+    output_columns(&w->o, direction, columns);
     for (size_t h = 0; h < c->n_heads; h++) {
-        heads[h] = 0;
-        for (size_t j = h * c->d_head; j < (h + 1) * c->d_head; j++) {
-            double column = 0;
-            for (size_t i = 0; i < d; i++)
-                column += direction[i] * weight(&w->o, i, j);
-            heads[h] += column * in->z[l * width + j];
-        }
-        out->attention[l] += heads[h];
+        double *head = &out->heads[l * c->n_heads + h];
+        *head = dot(columns + h * c->d_head, in->z + l * width + h * c->d_head, c->d_head);
+        out->attention[l] += *head;
     }
-    out->mlp[l] = dot(direction, in->mlp_out + l * d, d);
+    out->mlp[l] = dot(direction, in->mlp_out + l * c->d_model, c->d_model);
 }
 
 int direct_attribution(const struct model *m, const struct attribution_input *in, struct attribution *out,
@@ -93,7 +104,7 @@ int direct_attribution(const struct model *m, const struct attribution_input *in
 {
     const struct model_config *c = &m->config;
     size_t d = c->d_model;
-    double *direction = mem_array(d, sizeof *direction);
+    double *direction = mem_array(d + c->n_heads * c->d_head, sizeof *direction), *columns = direction + d;
     if (!direction)
         return err_nomem(err, "the logit direction");
     logit_direction(m, in, direction, &out->bias);
@@ -101,7 +112,7 @@ int direct_attribution(const struct model *m, const struct attribution_input *in
     out->pos_embed = in->pos_embed ? dot(direction, in->pos_embed, d) : 0;
     out->sum = out->bias + out->embed + out->pos_embed;
     for (size_t l = 0; l < c->n_layers; l++) {
-        attribute_layer(m, in, direction, l, out);
+        attribute_layer(m, in, direction, columns, l, out);
         out->sum += out->attention[l] + out->mlp[l];
     }
     out->residue = out->sum - in->logit;
