@@ -1,6 +1,6 @@
 # Strata: run Transformers with hooks and trace how they recall facts.
 #
-# `make` prints the targets. Knobs (make NAME=value):
+# `make` prints the targets. V=1 shows the commands. Knobs (make NAME=value):
 #   CC        compiler                              (cc)
 #   BUILD     folder for objects and programs       (build)
 #   PREFIX    where `make install` puts things      (/usr/local)
@@ -17,6 +17,7 @@ NATIVE   ?= 0
 BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(NATIVE)),/native)
 comma    := ,
 VERSION  := 0.1.0
+Q        := $(if $(V),,@)
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
 PKGS     := openblas hdf5 libpcre2-8 libutf8proc jansson libcrypto
@@ -56,7 +57,7 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test bench asan lint format data-check install clean
+.PHONY: help deps build objects demo test bench asan lint format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -75,6 +76,9 @@ deps:
 	@tests/deps.sh
 
 build: $(STRATA) $(LIB)
+
+# Everything compiled, nothing linked: what lint needs.
+objects: $(LIB_OBJS) $(CLI_OBJS) $(patsubst %.c,$(BUILD)/%.o,$(TEST_SRCS) $(BENCH_SRCS))
 
 demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) build
@@ -112,34 +116,34 @@ clean:
 	rm -rf build
 
 $(STRATA): $(CLI_OBJS) $(LIB)
-	$(CC) -o $@ $(CLI_OBJS) $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS)
+	$(Q)$(CC) -o $@ $(CLI_OBJS) $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS)
 
 # Made anew, so that an object whose source is gone does not linger.
 $(LIB): $(LIB_OBJS)
 	@rm -f $@
-	$(AR) rcs $@ $(LIB_OBJS)
+	$(Q)$(AR) rcs $@ $(LIB_OBJS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 define ISA_RULE
 $(BUILD)/%_isa.$(1).o: %_isa.c
 	@mkdir -p $$(@D)
-	$(CC) $$(STRATA_CFLAGS) $$(ISA_FLAGS_$(1)) $$(CFLAGS) -DISA=$(1) -MMD -MP -c -o $$@ $$<
+	$(Q)echo '  CC $$@'; $(CC) $$(STRATA_CFLAGS) $$(ISA_FLAGS_$(1)) $$(CFLAGS) -DISA=$(1) -MMD -MP -c -o $$@ $$<
 endef
 $(foreach isa,$(ISAS),$(eval $(call ISA_RULE,$(isa))))
 
 $(BUILD)/%_real.f32.o: %_real.c
 	@mkdir -p $(@D)
-	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=32 -MMD -MP -c -o $@ $<
+	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=32 -MMD -MP -c -o $@ $<
 
 $(BUILD)/%_real.f64.o: %_real.c
 	@mkdir -p $(@D)
-	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=64 -MMD -MP -c -o $@ $<
+	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=64 -MMD -MP -c -o $@ $<
 
 $(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS) -lcmocka
+	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS) -lcmocka
 
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(addsuffix .d,$(TESTS) $(BENCHES))
