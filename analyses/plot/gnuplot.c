@@ -1,0 +1,132 @@
+#include "analyses/plot/gnuplot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    EXIT_NO_PROGRAM = 127,
+    EXIT_NO_START = 126,
+    MESSAGE_SIZE = 700 /* leaves room for the path in struct err */
+};
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Only async-signal-safe calls here: other threads may hold locks at the time of the fork. */
+static void run_child(const char *folder, const char *script, int message_fd)
+{
+    char *const argv[] = { "gnuplot", "-d", (char *)script, NULL };
+    int null_fd = open("/dev/null", O_RDWR);
+
+    if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 || dup2(null_fd, STDOUT_FILENO) < 0 ||
+        dup2(message_fd, STDERR_FILENO) < 0 || chdir(folder))
+        _exit(EXIT_NO_START);
+    execvp(argv[0], argv);
+    _exit(errno == ENOENT || errno == EACCES || errno == ENOTDIR ? EXIT_NO_PROGRAM : EXIT_NO_START);
+}
+
+/* Reads until end of file, keeping the first MESSAGE_SIZE - 1 bytes. False when the time is over. */
+static bool read_messages(int fd, double deadline, char message[MESSAGE_SIZE])
+{
+    size_t len = 0;
+    bool in_time = true;
+
+    for (;;) {
+        double left = deadline - seconds_now();
+        if (left <= 0) {
+            in_time = false;
+            break;
+        }
+        struct pollfd wait = { .fd = fd, .events = POLLIN };
+        if (poll(&wait, 1, (int)ceil(fmin(left, 1000) * 1000)) <= 0)
+            continue; /* time out or a signal: the deadline decides */
+        char bytes[512];
+        ssize_t got = read(fd, bytes, sizeof bytes);
+        if (got == 0 || (got < 0 && errno != EINTR))
+            break;
+        for (ssize_t i = 0; i < got && len < MESSAGE_SIZE - 1; i++)
+            message[len++] = bytes[i];
+    }
+    message[len] = '\0';
+    return in_time;
+}
+
+/* gnuplot's messages span lines and point with a caret; ours are one line. */
+static void one_line(char *text)
+{
+    size_t out = 0;
+    for (size_t i = 0; text[i]; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool blank = c <= ' ' || c == 0x7f;
+        if (blank && (out == 0 || text[out - 1] == ' '))
+            continue;
+        text[out++] = blank ? ' ' : text[i];
+    }
+    while (out && text[out - 1] == ' ')
+        out--;
+    text[out] = '\0';
+}
+
+static int judge(int status, const char *folder, const char *script, const char *message, struct err *err)
+{
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NO_PROGRAM)
+        return err_set(err, ERR_NOTFOUND,
+                       "%s/%s: not drawn, gnuplot is not installed: install gnuplot-nox, then run `gnuplot %s` there",
+                       folder, script, script);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NO_START)
+        return err_set(err, ERR_IO, "%s/%s: not drawn, gnuplot could not be started in this folder", folder, script);
+    if (WIFSIGNALED(status))
+        return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot was stopped by signal %d: %s", folder, script,
+                       WTERMSIG(status), message);
+    return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot says: %s", folder, script, message);
+}
+
+int gnuplot_run(const char *folder, const char *script, double seconds, struct err *err)
+{
+    int ends[2];
+    if (pipe(ends))
+        return err_errno(err, "%s: cannot make a pipe to gnuplot", folder);
+    /* The write end must not stay open in the program after exec except as its standard error. */
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+
+    pid_t child = fork();
+    if (child < 0) {
+        err_errno(err, "%s: cannot start gnuplot", folder);
+        close(ends[0]);
+        close(ends[1]);
+        return ERR_IO;
+    }
+    if (child == 0)
+        run_child(folder, script, ends[1]);
+    close(ends[1]);
+
+    char message[MESSAGE_SIZE];
+    bool in_time = read_messages(ends[0], seconds_now() + seconds, message);
+    close(ends[0]);
+    if (!in_time)
+        kill(child, SIGKILL);
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return err_errno(err, "%s: cannot wait for gnuplot", folder);
+    one_line(message);
+    if (!in_time)
+        return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot took longer than %.0f s and was stopped", folder,
+                       script, seconds);
+    return judge(status, folder, script, message, err);
+}

@@ -1,0 +1,217 @@
+#include "analyses/plot/plot.h"
+#include "analyses/plot/gnuplot.h"
+#include "core/base/file.h"
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Okabe and Ito 2008, without their yellow, which is too faint for a line on white. */
+static const char *const line_colours[] = {
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"
+};
+
+const char *plot_colour(size_t i)
+{
+    return line_colours[i % (sizeof line_colours / sizeof *line_colours)];
+}
+
+int plot_point(size_t i)
+{
+    static const int points[] = { 7, 5, 9, 11, 13 };
+    return points[i % (sizeof points / sizeof *points)];
+}
+
+enum { TITLE_COLUMNS = 92, SUBTITLE_COLUMNS = 140 };
+
+void plot_begin(struct plot *p, const struct plot_target *to, const char *about)
+{
+    *p = (struct plot){ .data = STRBUF_INIT, .script = STRBUF_INIT, .to = *to, .width = 1200, .height = 800 };
+    strbuf_addf(&p->data, "# %s\n", about);
+    strbuf_addf(&p->script,
+                "# %s\n"
+                "# Redraw with `gnuplot %s.gp` in this folder; the numbers are in %s.dat.\n"
+                "name = '%s'\n"
+                "data = name.'.dat'\n"
+                "font = 'DejaVu Sans'\n"
+                "font_size = 14\n"
+                "title = ",
+                about, to->name, to->name, to->name);
+    plot_add_string(p, to->title, TITLE_COLUMNS);
+    strbuf_adds(&p->script, "\nsubtitle = ");
+    plot_add_string(p, to->subtitle ? to->subtitle : "", SUBTITLE_COLUMNS);
+    strbuf_adds(&p->script,
+                "\n\n"
+                "set encoding utf8\n"
+                "set border 3 lc rgb '#444444'\n"
+                "set grid lt 1 lc rgb '#e4e4e4' lw 1\n"
+                "set tics nomirror out textcolor rgb '#222222'\n"
+                "set key at screen 0.985, screen 0.895 right top horizontal noenhanced Left reverse samplen 2\n"
+                "set lmargin at screen 0.09\n"
+                "set rmargin at screen 0.975\n"
+                "set tmargin at screen 0.84\n"
+                "set bmargin at screen 0.14\n");
+}
+
+void plot_draw(struct plot *p)
+{
+    strbuf_addf(&p->script,
+                "\n"
+                "width = %u\n"
+                "height = %u\n"
+                "do for [format in 'svg png'] {\n"
+                "# Sizes are pixels; the png terminals count in points of 4/3 pixels.\n"
+                "unit = format eq 'svg' ? 1 : 0.75\n"
+                "size(pixels) = font.','.sprintf('%%.3g', pixels * unit)\n"
+                "if (format eq 'svg') {\n"
+                "    set terminal svg noenhanced size width, height font size(font_size) background rgb 'white'\n"
+                "} else {\n"
+                "    if (strstrt(GPVAL_TERMINALS, 'pngcairo') > 0) {\n"
+                "        set terminal pngcairo noenhanced size width, height font size(font_size)\n"
+                "    } else {\n"
+                "        set terminal png truecolor noenhanced size width, height font size(font_size)\n"
+                "    }\n"
+                "}\n"
+                "set output name.'.'.format\n"
+                "set label 1 title at screen 0.5, screen 1 - 28.0 / height center noenhanced font size(23)\n"
+                "set label 2 subtitle at screen 0.5, screen 1 - 58.0 / height center noenhanced font size(15) "
+                "textcolor rgb '#555555'\n\n",
+                p->width, p->height);
+    p->drawing = true;
+}
+
+static bool name_is_plain(const char *name)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    return name[0] && !strchr("._-", name[0]) && strspn(name, allowed) == strlen(name);
+}
+
+static char *file_path(const struct plot_target *to, const char *extension)
+{
+    struct strbuf file = STRBUF_INIT;
+    strbuf_addf(&file, "%s.%s", to->name, extension);
+    char *path = strbuf_failed(&file) ? NULL : file_join(to->folder, strbuf_text(&file));
+    strbuf_release(&file);
+    return path;
+}
+
+/* Pictures of other numbers must not stay beside new data, nor half a picture after a failure. */
+static int remove_pictures(const struct plot_target *to, struct err *err)
+{
+    static const char *const extensions[] = { "svg", "png" };
+    for (size_t i = 0; i < 2; i++) {
+        char *path = file_path(to, extensions[i]);
+        if (!path)
+            return err_nomem(err, "file name of a figure");
+        int rc = unlink(path) && errno != ENOENT ? err_errno(err, "%s: cannot replace the old picture", path) : 0;
+        free(path);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int write_text(const struct plot_target *to, const char *extension, const struct strbuf *text, struct err *err)
+{
+    char *path = file_path(to, extension);
+    if (!path)
+        return err_nomem(err, "file name of a figure");
+    int rc = file_write(path, strbuf_text(text), text->len, err);
+    free(path);
+    return rc;
+}
+
+static int write_and_draw(struct plot *p, struct err *err)
+{
+    const struct plot_target *to = &p->to;
+    if (!name_is_plain(to->name))
+        return err_set(err, ERR_ARG, "%s: not usable as the name of a figure: use letters, digits, '.', '_', '-'",
+                       to->name);
+    strbuf_adds(&p->script, p->drawing ? "\nunset output\n}\n" : "");
+    if (strbuf_failed(&p->data) || strbuf_failed(&p->script))
+        return err_nomem(err, "text of a figure");
+    int rc = remove_pictures(to, err);
+    if (rc || (rc = write_text(to, "dat", &p->data, err)) || (rc = write_text(to, "gp", &p->script, err)))
+        return rc;
+
+    char script[300];
+    if (strlen(to->name) > sizeof script - sizeof ".gp")
+        return err_set(err, ERR_ARG, "%s: too long for the name of a figure: use a shorter one", to->name);
+    strcpy(script, to->name);
+    strcat(script, ".gp");
+    if (gnuplot_run(to->folder, script, to->seconds > 0 ? to->seconds : 120, err) == 0)
+        return 0;
+    struct err ignored;
+    remove_pictures(to, &ignored);
+    return PLOT_NOT_DRAWN;
+}
+
+int plot_finish(struct plot *p, struct err *err)
+{
+    int rc = write_and_draw(p, err);
+    strbuf_release(&p->data);
+    strbuf_release(&p->script);
+    return rc;
+}
+
+static void add_tick(struct plot *p, bool first, const char *const *labels, size_t at)
+{
+    if (!first)
+        strbuf_adds(&p->script, ", ");
+    if (labels)
+        plot_add_tick(p, labels[at], 24);
+    else
+        strbuf_addf(&p->script, "'%zu'", at);
+    strbuf_addf(&p->script, " %zu", at);
+}
+
+size_t plot_axis_labels(struct plot *p, char axis, const char *const *labels, size_t n, double pixels)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct strbuf shown = STRBUF_INIT;
+        if (labels)
+            plot_show(&shown, labels[i], 24);
+        else
+            strbuf_addf(&shown, "%zu", i);
+        size_t width = plot_width(strbuf_text(&shown));
+        longest = width > longest ? width : longest;
+        strbuf_release(&shown);
+    }
+    /* Measured on DejaVu Sans at 14 px: 8.5 px a column on average, a line needs 20 px. */
+    double along = axis == 'x' ? 8.5 * (double)longest + 12 : 20;
+    bool turn = axis == 'x' && along * (double)n > pixels && longest > 3;
+    if (turn)
+        along = 22;
+    size_t step = 1;
+    while (along * (double)((n + step - 1) / step) > pixels)
+        step++;
+
+    strbuf_addf(&p->script, "set %ctics %s(", axis, turn ? "rotate by 45 right " : "norotate ");
+    for (size_t i = 0; i < n; i += step)
+        if (i == 0 || i + step <= n - 1 || i == n - 1)
+            add_tick(p, i == 0, labels, i);
+    if (n > 1 && (n - 1) % step)
+        add_tick(p, false, labels, n - 1);
+    strbuf_adds(&p->script, ")\n");
+    return longest;
+}
+
+void plot_palette_sequential(struct plot *p, bool bright_is_low)
+{
+    static const char *const viridis[] = { "#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c",
+                                           "#28ae80", "#5ec962", "#addc30", "#fde725" };
+    enum { N = sizeof viridis / sizeof *viridis };
+    strbuf_adds(&p->script, "set palette defined (");
+    for (size_t i = 0; i < N; i++)
+        strbuf_addf(&p->script, "%s%zu '%s'", i ? ", " : "", i, viridis[bright_is_low ? N - 1 - i : i]);
+    strbuf_adds(&p->script, ")\n");
+}
+
+void plot_palette_diverging(struct plot *p)
+{
+    strbuf_adds(&p->script, "set palette defined (-4 '#2166ac', -3 '#4393c3', -2 '#92c5de', -1 '#d1e5f0', 0 '#f7f7f7', "
+                            "1 '#fddbc7', 2 '#f4a582', 3 '#d6604d', 4 '#b2182b')\n");
+}
