@@ -35,7 +35,8 @@
     X(Q8_0, 8, 32, 34)     \
     X(Q4_K, 12, 256, 144)  \
     X(Q5_K, 13, 256, 176)  \
-    X(Q6_K, 14, 256, 210)
+    X(Q6_K, 14, 256, 210)  \
+    X(IQ4_NL, 20, 32, 18)
 
 enum dtype {
 #define X(name, gguf, elements, bytes) DTYPE_##name,
