@@ -6,7 +6,7 @@
  *     struct tensor_set set;
  *     tensor_set_init(&set);
  *     int rc = safetensors_add(&set, &map, &err);        // one file; takes over map
- *     rc = safetensors_add_folder(&set, open_file, ctx, "model.safetensors.index.json", err)
+ *     rc = safetensors_add_index(&set, &index, open_file, ctx, &err);  // or all shards
  *     tensor_set_release(&set);
  */
 #ifndef STRATA_FORMATS_SAFETENSORS_H

@@ -2,8 +2,10 @@
 
 #include "core/base/half.h"
 #include "core/base/mem.h"
+#include "core/base/utf8.h"
 #include "core/formats/dequant_isa.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,11 +66,23 @@ int tensor_set_add_file(struct tensor_set *set, struct file_map *file, struct er
     return 0;
 }
 
+/* Names end up in messages on a terminal; control characters there could rewrite what the user sees. */
+static bool printable(const char *name, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+            return false;
+    return utf8_valid(name, n);
+}
+
 int tensor_set_add(struct tensor_set *set, const char *name, size_t name_len, const struct tensor *t, const char *where,
                    struct err *err)
 {
     if (set->n >= MAX_TENSORS)
         return err_set(err, ERR_FORMAT, "%s: more than %d tensors", where, MAX_TENSORS);
+    if (!printable(name, name_len))
+        return err_set(err, ERR_FORMAT, "%s: the name of tensor %zu holds control characters or is no UTF-8", where,
+                       set->n);
     if (!mem_grow(&set->tensors, &set->capacity, set->n + 1, sizeof *set->tensors) ||
         !mem_grow(&set->names, &set->names_capacity, set->n_names + 1, sizeof *set->names) ||
         (!set->index.slots && strmap_init(&set->index, 1024)))
