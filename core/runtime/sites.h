@@ -5,7 +5,7 @@
  *
  *     struct site_ref ref;
  *     if (site_parse("blocks.3.attn.hook_z", config, &ref, &err)) ...
- *     size_t dims[3];
+ *     size_t dims[2];
  *     int n = site_shape(ref.site, config, dims);      // 2: [n_heads, d_head]
  *     char name[SITE_NAME_MAX];
  *     site_name(ref, name);
@@ -118,7 +118,15 @@ const struct site_row *site_row(enum site site);
 const char *site_missing(enum site site, const struct model_config *config);
 /* Writes "blocks.3.attn.hook_z" to name[SITE_NAME_MAX] and returns it. */
 char *site_name(struct site_ref ref, char *name);
-/* One full name or bridge name. An unknown one fails with near matches, a missing one with the reason. */
+/*
+ * TransformerLens's bridge name in such a model, NULL where there is none. A gated MLP's branches are named after
+ * its matrices: mlp.gate.hook_out is mlp.hook_pre, mlp.in.hook_out mlp.hook_pre_linear. config NULL: as the table.
+ */
+const char *site_bridge_name(enum site site, const struct model_config *config);
+/*
+ * One whole site: a full name, a bridge name, or a short form with its layer (`z:3`, TransformerLens's `k6`,
+ * `scale4ln1`). An unknown one fails with near matches, a missing one with the reason.
+ */
 int site_parse(const char *name, const struct model_config *config, struct site_ref *out, struct err *err);
 /*
  * Dims of one row ([n_heads, d_head] for hook_z); the number of dims, 1 or 2.
@@ -128,10 +136,28 @@ int site_shape(enum site site, const struct model_config *config, size_t dims[2]
 /* Product of site_shape's dims; n_heads for EDGES (times T*T per prompt). */
 size_t site_row_size(enum site site, const struct model_config *config);
 
+/* Heads, KV heads or neurons of a site: how many, and *what one is called; 0 and NULL where it has no such axis. */
+size_t site_units(enum site site, const struct model_config *config, const char **what);
+
+/* One site in a range of layers. */
+struct site_span {
+    enum site site;
+    size_t first_layer, last_layer; /* both included; 0, 0 for sites outside blocks */
+    size_t unit;                    /* L3H7 (hook_z), L7N120 (mlp.hook_post): that head or neuron; else SIZE_MAX */
+};
+/*
+ * As site_parse, also with many layers: `blocks.0-5.hook_mlp_out`, `blocks.*.hook_mlp_out`, `mlp_out:0-5`, `mlp_out`
+ * (all), and with one unit. Filters and edits read their names with it.
+ */
+int site_span_parse(const char *name, size_t len, const struct model_config *config, struct site_span *out,
+                    struct err *err);
+
 /*
  * A set of sites: filter over names. Comma-separated globs (`*` matches dots
- * too, `?` one character), short forms `resid_post:7`, `z:3-5`, `z` (all layers), `L3H7`
- * (hook_z of that layer, one head). A filter that matches nothing is an error with near matches.
+ * too, `?` one character; `blocks.0-5.*`), what site_span_parse takes (`resid_post:7`,
+ * `z:3-5`, `z`), `L3H7` (hook_z of that layer, one head). A glob takes the sites that exist;
+ * one that matches only missing sites fails with the reason. A filter that matches nothing
+ * is an error with near matches; what stood before it in the list has been added.
  *
  *     struct site_set set;
  *     int rc = site_set_init(&set, &m->config, &err) || site_set_add(&set, "blocks.*.hook_resid_post,z:3-5", &err);
@@ -140,12 +166,14 @@ size_t site_row_size(enum site site, const struct model_config *config);
 struct site_set {
     const struct model_config *config;
     unsigned char *chosen; /* [N_SITES * n_layers] */
-    unsigned char *heads;  /* [n_layers * n_heads]: heads of hook_z chosen one by one with LxHy; all 0 = all heads */
+    unsigned char *heads;  /* [n_layers * n_heads] of hook_z, chosen one by one with LxHy; a layer of 0s = all heads */
 };
 int site_set_init(struct site_set *set, const struct model_config *config, struct err *err);
 int site_set_add(struct site_set *set, const char *filter, struct err *err);
 void site_set_add_one(struct site_set *set, struct site_ref ref);
 bool site_set_has(const struct site_set *set, enum site site, size_t layer);
+/* Whether this head of hook_z was asked for, by itself or with the whole site. */
+bool site_set_has_head(const struct site_set *set, size_t layer, size_t head);
 size_t site_set_count(const struct site_set *set);
 /* Walks the set in forward order: start with *cursor = 0; false at the end. */
 bool site_set_next(const struct site_set *set, size_t *cursor, struct site_ref *out);
