@@ -7,12 +7,14 @@
  *     blocks.10-18.attn.hook_attn_scores@last<-subject block
  *     resid_post:7@subject-last add 0.5
  *
- * SITE: a full name, a bridge name, a short form (`z:3`, `mlp_out:0-5`), or a
- * name with a layer range or `*`. POSITIONS (default all): last, all, subject,
- * subject-first, subject-last, non-subject, numbers and ranges from 0 (`0,3-5`).
- * On hook_attn_scores and hook_pattern POSITIONS are queries, KEYS (default all)
- * what they look at. UNITS: heads where the site has heads (KV heads for k and
- * v), neurons on mlp sites; default all. OP: set V, add V, scale V, zero, block.
+ * SITE: what site_span_parse takes: a full name, a bridge name, a short form
+ * (`z:3`, `mlp_out:0-5`), a name with a layer range or `*`; or one head `L4H3`
+ * (of hook_z), one neuron `L4N120` (of mlp.hook_post). POSITIONS (default all):
+ * last, all, subject, subject-first, subject-last, non-subject, numbers and
+ * ranges from 0 (`0,3-5`). On hook_attn_scores and hook_pattern POSITIONS are
+ * queries, KEYS (default all) what they look at. UNITS: heads where the site
+ * has heads (KV heads for k and v), neurons on mlp sites, as numbers and
+ * ranges; default all. OP: set V, add V, scale V, zero, block.
  *
  * `block` (hook_attn_scores only) removes edges before the softmax, so the rest
  * renormalises; a query left without any edge gets a pattern of zeros (as
@@ -28,6 +30,7 @@
 #define STRATA_RUNTIME_EDIT_H
 
 #include "core/base/json.h"
+#include "core/base/ranges.h"
 #include "core/runtime/sites.h"
 
 #define POSITION_KINDS(X)          \
@@ -42,10 +45,6 @@ enum position_kind_selector {
 #define X(id, text) POSITIONS_##id,
     POSITION_KINDS(X)
 #undef X
-};
-
-struct range {
-    size_t first, last; /* both included */
 };
 
 struct positions {
@@ -70,7 +69,7 @@ struct edit {
     enum site site;
     size_t first_layer, last_layer; /* both included; 0, 0 for sites outside blocks */
     struct positions at, keys;      /* keys: EDGES sites only */
-    struct range *units;            /* heads or neurons; owned; none = all */
+    struct range *units;            /* heads or neurons, sorted and disjoint; owned; none = all */
     size_t n_units;
     enum edit_op op;
     double value;
@@ -87,6 +86,7 @@ int edit_parse(struct edit_list *list, const char *text, const struct model_conf
 /*
  * The same from JSON: an array whose items are such strings or objects
  * {"site": "...", "at": "last", "keys": "subject", "units": [3, 7], "op": "scale", "value": 0}.
+ * at, keys and units are strings as above, numbers, or arrays of numbers; unknown keys are errors.
  */
 int edit_parse_json(struct edit_list *list, const json_t *array, const char *where, const struct model_config *config,
                     struct err *err);
@@ -98,7 +98,7 @@ void positions_release(struct positions *p);
 /*
  * Marks the chosen tokens of one prompt in mask[n_tokens] (1 chosen, 0 not). The subject is tokens
  * [subject_begin, subject_end); equal when the prompt has none, then subject selectors fail. A position
- * beyond the prompt fails. *n_chosen may be NULL.
+ * beyond the prompt fails, and so does non-subject where the subject is the whole prompt. *n_chosen may be NULL.
  */
 int positions_resolve(const struct positions *p, size_t n_tokens, size_t subject_begin, size_t subject_end,
                       unsigned char *mask, size_t *n_chosen, struct err *err);
