@@ -148,5 +148,6 @@ $(BUILD)/tests/%: tests/%.c $(LIB)
 
 # A test of what is not in the library names those objects.
 $(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS))
+$(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUILD)/analyses/report/curves_%,$(CLI_OBJS))
 
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(addsuffix .d,$(TESTS) $(BENCHES))
