@@ -257,7 +257,7 @@ int edit_parse(struct edit_list *list, const char *text, const struct model_conf
     parts[PART_VALUE] = next_word(&at);
     struct piece extra = next_word(&at);
     if (!target.text)
-        return err_set(err, ERR_ARG, "edit '': is empty: " GRAMMAR);
+        return err_set(err, ERR_ARG, "edit '%.*s' is empty: " GRAMMAR, shown(whole), text);
     if (extra.text)
         return err_set(err, ERR_ARG, "edit '%.*s': '%.*s' is one word too many: " GRAMMAR, shown(whole), text,
                        shown(extra), extra.text);

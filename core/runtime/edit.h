@@ -33,13 +33,13 @@
 #include "core/base/ranges.h"
 #include "core/runtime/sites.h"
 
-#define POSITION_KINDS(X)          \
-    X(ALL, "all")                  \
-    X(LAST, "last")                \
-    X(SUBJECT, "subject")          \
-    X(SUBJECT_FIRST, "subject-first") \
-    X(SUBJECT_LAST, "subject-last") \
-    X(NON_SUBJECT, "non-subject")  \
+#define POSITION_KINDS(X)                                                                                              \
+    X(ALL, "all")                                                                                                      \
+    X(LAST, "last")                                                                                                    \
+    X(SUBJECT, "subject")                                                                                              \
+    X(SUBJECT_FIRST, "subject-first")                                                                                  \
+    X(SUBJECT_LAST, "subject-last")                                                                                    \
+    X(NON_SUBJECT, "non-subject")                                                                                      \
     X(NUMBERS, "numbers")
 enum position_kind_selector {
 #define X(id, text) POSITIONS_##id,
@@ -53,11 +53,11 @@ struct positions {
     size_t n_ranges;
 };
 
-#define EDIT_OPS(X)     \
-    X(SET, "set", 1)    \
-    X(ADD, "add", 1)    \
-    X(SCALE, "scale", 1) \
-    X(ZERO, "zero", 0)  \
+#define EDIT_OPS(X)                                                                                                    \
+    X(SET, "set", 1)                                                                                                   \
+    X(ADD, "add", 1)                                                                                                   \
+    X(SCALE, "scale", 1)                                                                                               \
+    X(ZERO, "zero", 0)                                                                                                 \
     X(BLOCK, "block", 0)
 enum edit_op {
 #define X(id, text, takes_value) EDIT_##id,

@@ -47,11 +47,11 @@ int positions_parse(const char *text, size_t len, struct positions *out, struct 
             return 0;
         }
     }
-    if (len && (text[0] < '0' || text[0] > '9'))
+    if (!len || text[0] < '0' || text[0] > '9')
         return not_a_position(text, len, err);
     int rc = ranges_parse(text, len, &out->ranges, &out->n_ranges, err);
     if (rc)
-        err_prefix(err, "position ");
+        err_prefix(err, "position '%.*s': ", shown(len), text);
     return rc;
 }
 

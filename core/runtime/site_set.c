@@ -95,27 +95,37 @@ struct glob {
     struct range layers; /* where in_blocks */
 };
 
-static bool matches(const struct glob *g, enum site site, size_t layer, const char *name)
+/* A glob may be over full names, else over bridge names, else over short ones. */
+enum names { FULL_NAMES, BRIDGE_NAMES, SHORT_NAMES };
+
+static const char *name_of(enum names names, enum site site, const struct model_config *config)
+{
+    return names == FULL_NAMES     ? site_row(site)->name
+           : names == BRIDGE_NAMES ? site_bridge_name(site, config)
+                                   : site_row(site)->short_name;
+}
+
+static bool matches(const struct glob *g, enum names names, enum site site, size_t layer, const char *name)
 {
     const struct site_row *row = site_row(site);
     if (g->in_blocks)
-        return row->per_layer && layer >= g->layers.first && layer <= g->layers.last &&
+        return row->per_layer && names != SHORT_NAMES && layer >= g->layers.first && layer <= g->layers.last &&
                glob_match(g->text, g->len, name);
     char full[SITE_NAME_MAX];
     snprintf(full, sizeof full, "blocks.%zu.%s", layer, name);
-    return glob_match(g->text, g->len, row->per_layer ? full : name);
+    return glob_match(g->text, g->len, row->per_layer && names != SHORT_NAMES ? full : name);
 }
 
 /* Adds what matches and exists. Returns how many; *missing is a site that matches but does not exist. */
-static size_t add_matches(struct site_set *set, const struct glob *g, bool bridge_names, enum site *missing)
+static size_t add_matches(struct site_set *set, const struct glob *g, enum names names, enum site *missing)
 {
     size_t n = 0;
     for (int s = 0; s < N_SITES; s++) {
         enum site site = (enum site)s;
-        const char *name = bridge_names ? site_bridge_name(site, set->config) : site_row(site)->name;
+        const char *name = name_of(names, site, set->config);
         size_t n_layers = site_row(site)->per_layer ? set->config->n_layers : 1;
         for (size_t l = 0; name && l < n_layers; l++) {
-            if (!matches(g, site, l, name))
+            if (!matches(g, names, site, l, name))
                 continue;
             if (site_missing(site, set->config)) {
                 *missing = site;
@@ -148,10 +158,9 @@ static int add_glob(struct site_set *set, const char *text, size_t len, struct e
                            shown(len), text, g.layers.last, set->config->n_layers, set->config->n_layers - 1);
     }
     enum site missing = N_SITES;
-    if (add_matches(set, &g, false, &missing))
-        return 0;
-    if (missing == N_SITES && add_matches(set, &g, true, &missing))
-        return 0;
+    for (int names = FULL_NAMES; names <= SHORT_NAMES && missing == N_SITES; names++)
+        if (add_matches(set, &g, (enum names)names, &missing))
+            return 0;
     if (missing != N_SITES)
         return err_set(err, ERR_UNSUPPORTED, "'%.*s': %s: %s", shown(len), text, site_row(missing)->name,
                        site_missing(missing, set->config));

@@ -20,14 +20,14 @@
 #include <stddef.h>
 
 /* What a row of a site holds; rows are tokens except for EDGES, which are per prompt [n_heads, T, T]. */
-#define SITE_AXES(X)                                       \
-    X(MODEL, "row, d_model")                               \
-    X(SCALE, "row, 1")                                     \
-    X(QUERY, "row, n_heads, d_head")                       \
-    X(KEY, "row, n_kv_heads, d_head")                      \
-    X(EDGES, "head, query, key")                           \
-    X(RESULT, "row, n_heads, d_model")                     \
-    X(NEURONS, "row, d_mlp")                               \
+#define SITE_AXES(X)                                                                                                   \
+    X(MODEL, "row, d_model")                                                                                           \
+    X(SCALE, "row, 1")                                                                                                 \
+    X(QUERY, "row, n_heads, d_head")                                                                                   \
+    X(KEY, "row, n_kv_heads, d_head")                                                                                  \
+    X(EDGES, "head, query, key")                                                                                       \
+    X(RESULT, "row, n_heads, d_model")                                                                                 \
+    X(NEURONS, "row, d_mlp")                                                                                           \
     X(VOCAB, "row, d_vocab")
 enum site_axes {
 #define X(id, text) AXES_##id,
@@ -36,10 +36,10 @@ enum site_axes {
 };
 
 /* When a site exists; the reason is what a refusal says. */
-#define SITE_CONDITIONS(X)                                                  \
-    X(ALWAYS, "")                                                           \
-    X(POSITIONS, "the model has no learned position embedding")             \
-    X(ROTARY, "the model has no rotary position embedding")                 \
+#define SITE_CONDITIONS(X)                                                                                             \
+    X(ALWAYS, "")                                                                                                      \
+    X(POSITIONS, "the model has no learned position embedding")                                                        \
+    X(ROTARY, "the model has no rotary position embedding")                                                            \
     X(GATED, "the model's MLP is not gated")
 enum site_condition {
 #define X(id, reason) SITE_IF_##id,
@@ -51,52 +51,54 @@ enum site_condition {
  * id, name ("blocks.L." stands before it where per_layer), short form, TransformerLens bridge name or NULL,
  * axes, condition, per_layer, editable, meaning. In the order in which the forward pass reaches them.
  */
-#define SITES(X)                                                                                                      \
+#define SITES(X)                                                                                                       \
     X(EMBED, "hook_embed", "embed", "embed.hook_out", MODEL, ALWAYS, 0, 1, "token embedding as it enters the stream")  \
-    X(POS_EMBED, "hook_pos_embed", "pos_embed", "pos_embed.hook_out", MODEL, POSITIONS, 0, 1,                         \
-      "learned position embedding")                                                                                   \
-    X(RESID_PRE, "hook_resid_pre", "resid_pre", "hook_in", MODEL, ALWAYS, 1, 1, "residual stream entering the block") \
-    X(LN1_SCALE, "ln1.hook_scale", "scale_ln1", NULL, SCALE, ALWAYS, 1, 1,                                            \
-      "divisor of the norm before attention: sqrt(variance + eps), RMS: sqrt(mean square + eps)")                     \
-    X(LN1_NORMALIZED, "ln1.hook_normalized", "normalized_ln1", NULL, MODEL, ALWAYS, 1, 1,                             \
-      "x / scale, before gain and bias")                                                                              \
-    X(LN1_OUT, "ln1.hook_out", "ln1_out", NULL, MODEL, ALWAYS, 1, 1, "what q, k and v read: after gain and bias")     \
-    X(Q, "attn.hook_q", "q", "attn.q.hook_out", QUERY, ALWAYS, 1, 1, "queries: projection plus bias, before rotary")  \
-    X(K, "attn.hook_k", "k", "attn.k.hook_out", KEY, ALWAYS, 1, 1, "keys: projection plus bias, before rotary")       \
-    X(V, "attn.hook_v", "v", "attn.v.hook_out", KEY, ALWAYS, 1, 1, "values: projection plus bias")                    \
-    X(ROT_Q, "attn.hook_rot_q", "rot_q", NULL, QUERY, ROTARY, 1, 1, "queries after rotary, all d_head dimensions")    \
-    X(ROT_K, "attn.hook_rot_k", "rot_k", NULL, KEY, ROTARY, 1, 1, "keys after rotary, all d_head dimensions")         \
-    X(SCORES, "attn.hook_attn_scores", "attn_scores", NULL, EDGES, ALWAYS, 1, 1,                                      \
-      "q.k / sqrt(d_head), masked edges -inf")                                                                        \
-    X(PATTERN, "attn.hook_pattern", "pattern", NULL, EDGES, ALWAYS, 1, 1, "softmax of the scores over the keys")      \
-    X(Z, "attn.hook_z", "z", "attn.o.hook_in", QUERY, ALWAYS, 1, 1, "mix of values per head, before W_O")             \
-    X(RESULT, "attn.hook_result", "result", NULL, RESULT, ALWAYS, 1, 1, "z W_O per head, without the output bias")    \
-    X(ATTN_OUT, "hook_attn_out", "attn_out", "attn.hook_out", MODEL, ALWAYS, 1, 1, "what attention adds to the stream") \
-    X(RESID_MID, "hook_resid_mid", "resid_mid", "ln2.hook_in", MODEL, ALWAYS, 1, 1,                                   \
-      "residual stream between attention and MLP")                                                                    \
-    X(LN2_SCALE, "ln2.hook_scale", "scale_ln2", NULL, SCALE, ALWAYS, 1, 1, "divisor of the norm before the MLP")      \
-    X(LN2_NORMALIZED, "ln2.hook_normalized", "normalized_ln2", NULL, MODEL, ALWAYS, 1, 1,                             \
-      "x / scale, before gain and bias")                                                                              \
-    X(LN2_OUT, "ln2.hook_out", "ln2_out", NULL, MODEL, ALWAYS, 1, 1, "what the MLP reads: after gain and bias")       \
-    X(MLP_PRE, "mlp.hook_pre", "pre", "mlp.in.hook_out", NEURONS, ALWAYS, 1, 1,                                       \
-      "neurons before the activation (gated: the gate)")                                                              \
-    X(MLP_PRE_LINEAR, "mlp.hook_pre_linear", "pre_linear", NULL, NEURONS, GATED, 1, 1, "gated MLP: the up branch")    \
-    X(MLP_POST, "mlp.hook_post", "post", "mlp.out.hook_in", NEURONS, ALWAYS, 1, 1,                                    \
-      "neurons after the activation (gated: the product), before W_out")                                              \
-    X(MLP_OUT, "hook_mlp_out", "mlp_out", "mlp.hook_out", MODEL, ALWAYS, 1, 1, "what the MLP adds to the stream")     \
-    X(RESID_POST, "hook_resid_post", "resid_post", "hook_out", MODEL, ALWAYS, 1, 1, "residual stream leaving the block") \
-    X(LN_FINAL_SCALE, "ln_final.hook_scale", "scale", NULL, SCALE, ALWAYS, 0, 1, "divisor of the final norm")         \
-    X(LN_FINAL_NORMALIZED, "ln_final.hook_normalized", "normalized", NULL, MODEL, ALWAYS, 0, 1,                       \
-      "x / scale, before gain and bias")                                                                              \
-    X(LN_FINAL_OUT, "ln_final.hook_out", "ln_final_out", "unembed.hook_in", MODEL, ALWAYS, 0, 1,                      \
-      "what the unembedding reads")                                                                                   \
+    X(POS_EMBED, "hook_pos_embed", "pos_embed", "pos_embed.hook_out", MODEL, POSITIONS, 0, 1,                          \
+      "learned position embedding")                                                                                    \
+    X(RESID_PRE, "hook_resid_pre", "resid_pre", "hook_in", MODEL, ALWAYS, 1, 1, "residual stream entering the block")  \
+    X(LN1_SCALE, "ln1.hook_scale", "scale_ln1", NULL, SCALE, ALWAYS, 1, 1,                                             \
+      "divisor of the norm before attention: sqrt(variance + eps), RMS: sqrt(mean square + eps)")                      \
+    X(LN1_NORMALIZED, "ln1.hook_normalized", "normalized_ln1", NULL, MODEL, ALWAYS, 1, 1,                              \
+      "x / scale, before gain and bias")                                                                               \
+    X(LN1_OUT, "ln1.hook_out", "ln1_out", NULL, MODEL, ALWAYS, 1, 1, "what q, k and v read: after gain and bias")      \
+    X(Q, "attn.hook_q", "q", "attn.q.hook_out", QUERY, ALWAYS, 1, 1, "queries: projection plus bias, before rotary")   \
+    X(K, "attn.hook_k", "k", "attn.k.hook_out", KEY, ALWAYS, 1, 1, "keys: projection plus bias, before rotary")        \
+    X(V, "attn.hook_v", "v", "attn.v.hook_out", KEY, ALWAYS, 1, 1, "values: projection plus bias")                     \
+    X(ROT_Q, "attn.hook_rot_q", "rot_q", NULL, QUERY, ROTARY, 1, 1, "queries after rotary, all d_head dimensions")     \
+    X(ROT_K, "attn.hook_rot_k", "rot_k", NULL, KEY, ROTARY, 1, 1, "keys after rotary, all d_head dimensions")          \
+    X(SCORES, "attn.hook_attn_scores", "attn_scores", NULL, EDGES, ALWAYS, 1, 1,                                       \
+      "q.k / sqrt(d_head), masked edges -inf")                                                                         \
+    X(PATTERN, "attn.hook_pattern", "pattern", NULL, EDGES, ALWAYS, 1, 1, "softmax of the scores over the keys")       \
+    X(Z, "attn.hook_z", "z", "attn.o.hook_in", QUERY, ALWAYS, 1, 1, "mix of values per head, before W_O")              \
+    X(RESULT, "attn.hook_result", "result", NULL, RESULT, ALWAYS, 1, 1, "z W_O per head, without the output bias")     \
+    X(ATTN_OUT, "hook_attn_out", "attn_out", "attn.hook_out", MODEL, ALWAYS, 1, 1,                                     \
+      "what attention adds to the stream")                                                                             \
+    X(RESID_MID, "hook_resid_mid", "resid_mid", "ln2.hook_in", MODEL, ALWAYS, 1, 1,                                    \
+      "residual stream between attention and MLP")                                                                     \
+    X(LN2_SCALE, "ln2.hook_scale", "scale_ln2", NULL, SCALE, ALWAYS, 1, 1, "divisor of the norm before the MLP")       \
+    X(LN2_NORMALIZED, "ln2.hook_normalized", "normalized_ln2", NULL, MODEL, ALWAYS, 1, 1,                              \
+      "x / scale, before gain and bias")                                                                               \
+    X(LN2_OUT, "ln2.hook_out", "ln2_out", NULL, MODEL, ALWAYS, 1, 1, "what the MLP reads: after gain and bias")        \
+    X(MLP_PRE, "mlp.hook_pre", "pre", "mlp.in.hook_out", NEURONS, ALWAYS, 1, 1,                                        \
+      "neurons before the activation (gated: the gate)")                                                               \
+    X(MLP_PRE_LINEAR, "mlp.hook_pre_linear", "pre_linear", NULL, NEURONS, GATED, 1, 1, "gated MLP: the up branch")     \
+    X(MLP_POST, "mlp.hook_post", "post", "mlp.out.hook_in", NEURONS, ALWAYS, 1, 1,                                     \
+      "neurons after the activation (gated: the product), before W_out")                                               \
+    X(MLP_OUT, "hook_mlp_out", "mlp_out", "mlp.hook_out", MODEL, ALWAYS, 1, 1, "what the MLP adds to the stream")      \
+    X(RESID_POST, "hook_resid_post", "resid_post", "hook_out", MODEL, ALWAYS, 1, 1,                                    \
+      "residual stream leaving the block")                                                                             \
+    X(LN_FINAL_SCALE, "ln_final.hook_scale", "scale", NULL, SCALE, ALWAYS, 0, 1, "divisor of the final norm")          \
+    X(LN_FINAL_NORMALIZED, "ln_final.hook_normalized", "normalized", NULL, MODEL, ALWAYS, 0, 1,                        \
+      "x / scale, before gain and bias")                                                                               \
+    X(LN_FINAL_OUT, "ln_final.hook_out", "ln_final_out", "unembed.hook_in", MODEL, ALWAYS, 0, 1,                       \
+      "what the unembedding reads")                                                                                    \
     X(LOGITS, "logits", "logits", "unembed.hook_out", VOCAB, ALWAYS, 0, 1, "scores of the whole vocabulary")
 
 enum site {
 #define X(id, ...) SITE_##id,
     SITES(X)
 #undef X
-    N_SITES
+        N_SITES
 };
 
 enum { SITE_NAME_MAX = 64 };
@@ -155,9 +157,10 @@ int site_span_parse(const char *name, size_t len, const struct model_config *con
 /*
  * A set of sites: filter over names. Comma-separated globs (`*` matches dots
  * too, `?` one character; `blocks.0-5.*`), what site_span_parse takes (`resid_post:7`,
- * `z:3-5`, `z`), `L3H7` (hook_z of that layer, one head). A glob takes the sites that exist;
- * one that matches only missing sites fails with the reason. A filter that matches nothing
- * is an error with near matches; what stood before it in the list has been added.
+ * `z:3-5`, `z`), `L3H7` (hook_z of that layer, one head). A glob is over full names; where it matches none, over bridge
+ * names, then over short ones (`resid_*`). It takes the sites that exist; one that matches only missing sites fails
+ * with the reason. A filter that matches nothing is an error with near matches; what stood before it in the list has
+ * been added.
  *
  *     struct site_set set;
  *     int rc = site_set_init(&set, &m->config, &err) || site_set_add(&set, "blocks.*.hook_resid_post,z:3-5", &err);

@@ -243,6 +243,7 @@ static void filters_choose_what_they_say(void **state)
     assert_int_equal(count("blocks.1?.attn.hook_z", &gpt2), 2);
     assert_int_equal(count("blocks.1*.attn.hook_z", &gpt2), 3);
     assert_int_equal(count("blocks.*.attn.o.hook_in", &gpt2), 12); /* a bridge name, as no full name matches */
+    assert_int_equal(count("resid_*", &gpt2), 36);                 /* short names, as neither matches */
     assert_int_equal(count("blocks.*.ln?.hook_scale", &gpt2), 24);
     assert_int_equal(count("*ln_final*", &gpt2), 3);
     size_t in_block = 0, outside = 0, missing = 0;
