@@ -12,6 +12,14 @@
  *         use(fact.prompt, fact.answer);
  *     }                                                    // got 0: end; negative: error
  *     facts_close(facts);
+ *
+ * JSON keys and CSV columns: prompt (or, in JSON, tokens), subject, answer,
+ * answer_token, id, relation, aliases (in CSV separated by '|'),
+ * subject_occurrence; JSON also attribute (surrounding spaces stripped),
+ * known_id, relation_id where answer, id, relation are absent. An LRE file
+ * gives one fact a sample: the first zero-shot template (else the first
+ * template) with the subject in place of {}, its strings stripped. TXT: blank
+ * lines are skipped. A line, record or item is at most 16 MiB long.
  */
 #ifndef STRATA_FORMATS_FACTS_H
 #define STRATA_FORMATS_FACTS_H
@@ -24,16 +32,16 @@
 
 /* All pointers are borrowed from the reader until the next facts_next; NULL = absent (strings are UTF-8, NUL-free). */
 struct fact {
-    const char *id;        /* never NULL: the file's id, or the fact's number in the file, from 0, as text */
-    const char *prompt;    /* NULL only where tokens are given */
+    const char *id;     /* never NULL: the file's id, or the fact's number in the file, from 0, as text */
+    const char *prompt; /* NULL only where tokens are given */
     const char *subject, *answer, *relation;
     const char *const *aliases;
     size_t n_aliases;
     const int32_t *tokens; /* ids >= 0; NULL where a prompt is given */
     size_t n_tokens;
-    int32_t answer_token;  /* -1 where none was given */
+    int32_t answer_token; /* -1 where none was given */
     bool subject_occurrence_last;
-    size_t line;           /* for messages: line, or item number in a JSON array, from 1 */
+    size_t line; /* for messages: line, or item number in a JSON array, from 1 */
 };
 
 struct facts;
