@@ -47,7 +47,8 @@ ISA_FLAGS_v4 := -march=x86-64-v4 -mprefer-vector-width=512 -ffp-contract=fast
 PLAIN_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(ISA_SRCS) $(REAL_SRCS),$(SRCS)))
 ISA_OBJS   := $(foreach isa,$(ISAS),$(patsubst %.c,$(BUILD)/%.$(isa).o,$(ISA_SRCS)))
 REAL_OBJS  := $(foreach real,f32 f64,$(patsubst %.c,$(BUILD)/%.$(real).o,$(REAL_SRCS)))
-LIB_OBJS   := $(PLAIN_OBJS) $(ISA_OBJS) $(REAL_OBJS)
+ASM_OBJS   := $(patsubst %.S,$(BUILD)/%.o,$(wildcard core/*/*.S))
+LIB_OBJS   := $(PLAIN_OBJS) $(ISA_OBJS) $(REAL_OBJS) $(ASM_OBJS)
 CLI_OBJS   := $(patsubst %.c,$(BUILD)/%.o,$(CLI_SRCS))
 LIB        := $(BUILD)/libstrata.a
 STRATA     := $(BUILD)/strata
@@ -126,6 +127,12 @@ $(LIB): $(LIB_OBJS)
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.S
+	@mkdir -p $(@D)
+	$(Q)echo '  AS $@'; $(CC) -c -o $@ $<
+
+$(BUILD)/core/model/embedded.o: $(addprefix data/tiny/,config.json model.safetensors tokenizer.json)
 
 define ISA_RULE
 $(BUILD)/%_isa.$(1).o: %_isa.c

@@ -87,14 +87,14 @@ struct model {
 
     struct tokenizer *tokenizer;        /* NULL where the files have none */
     char *path;                         /* as found; "embedded tiny model" for that */
-    const char *architecture;           /* row of the architecture table: "llama", "gpt2", "qwen2" */
+    const char *architecture;           /* row of the architecture table: "llama", "mistral", "gpt2", "qwen2" */
     char *file_format;                  /* "GGUF v3", "safetensors" */
     char *weight_types;                 /* "Q4_1 210, F32 61, Q8_0 1": tensors by type */
     char *config_json;                  /* config.json, or the GGUF metadata without arrays, as JSON */
-    char sha256[65];                    /* of the weight file; of several: of the sha256s of the shards in name order */
+    char sha256[65];                    /* of the weight file; of several: of their sha256s (hex) in name order; "" from model_open_header */
     char tokenizer_sha256[65];          /* of tokenizer.json; of the GGUF's tokenizer arrays; "" without tokenizer */
-    size_t n_parameters;
-    size_t weight_bytes;                /* float32 bytes that were allocated (mapped F32 tensors cost none) */
+    size_t n_parameters;                /* of the weights in the file that are read; a tied unembedding counts once */
+    size_t weight_bytes;                /* float32 bytes that were allocated (mapped F32 tensors cost none); 0 from model_open_header */
     struct model_storage *storage;      /* owned: mapped files and widened arrays */
 };
 
@@ -111,7 +111,7 @@ void model_free(struct model *m); /* NULL is fine */
 
 /* Bytes that model_open will allocate for float32 weights; known after model_open_header. */
 size_t model_planned_bytes(const struct model *m);
-/* "llama, gpt2, qwen2": the families that are known, for messages. */
+/* "llama, mistral, gpt2, qwen2": the families that are known, for messages. */
 const char *model_known_families(void);
 
 #endif

@@ -1,0 +1,113 @@
+/* The model's tokenizer: where it comes from, its BOS and EOS, its hash, and whether it fits the vocabulary. */
+#include "core/base/strbuf.h"
+#include "core/model/internal.h"
+
+#include <string.h>
+
+/* Fingerprint of what defines a GGUF tokenizer: its arrays, strings behind their lengths, numbers as doubles. */
+static int hash_arrays(struct model *m, const struct gguf *g, struct err *err)
+{
+    static const char *const keys[] = { "tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type",
+                                        "tokenizer.ggml.merges" };
+    struct strbuf bytes = STRBUF_INIT;
+    int rc = 0;
+    for (size_t k = 0; !rc && k < sizeof keys / sizeof *keys; k++) {
+        struct gguf_array array;
+        rc = gguf_get_array(g, keys[k], &array, err);
+        for (size_t i = 0; !rc && i < array.n; i++) {
+            const char *text;
+            size_t len;
+            double number;
+            if (!gguf_array_string(&array, i, &text, &len, NULL)) {
+                strbuf_add(&bytes, &len, sizeof len);
+                strbuf_add(&bytes, text, len);
+            } else if (!(rc = gguf_array_number(&array, i, &number, err)))
+                strbuf_add(&bytes, &number, sizeof number);
+        }
+    }
+    if (!rc && strbuf_failed(&bytes))
+        rc = err_nomem(err, "the tokenizer's hash");
+    if (!rc)
+        file_sha256(strbuf_text(&bytes), bytes.len, m->tokenizer_sha256);
+    strbuf_release(&bytes);
+    return rc;
+}
+
+static int check_size(const struct model *m, const char *where, struct err *err)
+{
+    if (tokenizer_size(m->tokenizer) <= m->config.d_vocab)
+        return 0;
+    return err_set(err, ERR_FORMAT, "%s: the tokenizer has %zu tokens, the model only %zu: they do not belong together",
+                   where, tokenizer_size(m->tokenizer), m->config.d_vocab);
+}
+
+int tokens_open_gguf(struct model *m, const struct gguf *g, struct err *err)
+{
+    const char *kind;
+    size_t len;
+    int rc = gguf_get_string(g, "tokenizer.ggml.model", &kind, &len, err);
+    if (rc || !kind || (len == 4 && !memcmp(kind, "none", 4)) || (len == 8 && !memcmp(kind, "no_vocab", 8)))
+        return rc;
+    if ((rc = tokenizer_open_gguf(&m->tokenizer, g, err)) || (rc = check_size(m, gguf_name(g), err)))
+        return rc;
+    return hash_arrays(m, g, err);
+}
+
+/* "bos_token_id" is a number or a list of them. What the tokenizer does not have is no token: -1. */
+static int32_t id_in_config(const json_t *config, const char *key, size_t n_tokens)
+{
+    const json_t *value = json_object_get(config, key);
+    if (json_is_array(value))
+        value = json_array_get(value, 0);
+    json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    return id >= 0 && (size_t)id < n_tokens ? (int32_t)id : -1;
+}
+
+/* "bos_token" is a string or an object with "content". */
+static int32_t id_of_token(const struct tokenizer *tok, const json_t *tokenizer_config, const char *key)
+{
+    const json_t *value = json_object_get(tokenizer_config, key);
+    if (json_is_object(value))
+        value = json_object_get(value, "content");
+    return json_is_string(value) ? tokenizer_find(tok, json_string_value(value), json_string_length(value)) : -1;
+}
+
+static int set_bos_eos(struct model *m, const struct source *source, const json_t *config, struct err *err)
+{
+    static const char name[] = "tokenizer_config.json";
+    json_t *settings = NULL;
+    if (source_has(source, name)) {
+        struct file_map map;
+        int rc = source_open(source, name, &map, err);
+        if (rc)
+            return rc;
+        rc = json_parse(map.data, map.size, map.name, &settings, err);
+        file_map_close(&map);
+        if (rc)
+            return rc;
+    }
+    size_t n = tokenizer_size(m->tokenizer);
+    int32_t bos = id_of_token(m->tokenizer, settings, "bos_token");
+    int32_t eos = id_of_token(m->tokenizer, settings, "eos_token");
+    json_decref(settings);
+    tokenizer_set_bos_eos(m->tokenizer, bos >= 0 ? bos : id_in_config(config, "bos_token_id", n),
+                          eos >= 0 ? eos : id_in_config(config, "eos_token_id", n));
+    return 0;
+}
+
+int tokens_open_folder(struct model *m, const struct source *source, const json_t *config, struct err *err)
+{
+    struct file_map map;
+    if (!source_has(source, "tokenizer.json"))
+        return 0;
+    int rc = source_open(source, "tokenizer.json", &map, err);
+    if (rc)
+        return rc;
+    if (!(rc = tokenizer_open_json(&m->tokenizer, map.data, map.size, map.name, err)) &&
+        !(rc = check_size(m, map.name, err))) {
+        file_sha256(map.data, map.size, m->tokenizer_sha256);
+        rc = set_bos_eos(m, source, config, err);
+    }
+    file_map_close(&map);
+    return rc;
+}

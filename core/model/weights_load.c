@@ -1,0 +1,237 @@
+/*
+ * Float32 weights, once, in parallel. F32 tensors that are aligned in the file are used where they are mapped; all
+ * others are widened into one anonymous mapping. Work is cut into runs of whole rows of about CHUNK elements, small
+ * enough that the search for NaN and infinity finds them in cache.
+ */
+#define _GNU_SOURCE
+#include "core/base/mem.h"
+#include "core/model/internal.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { CHUNK = 1 << 16, HUGE_PAGE = 1 << 21, ALIGN = 64 };
+
+struct part {
+    const struct load *load;
+    float *widened; /* NULL: used in place */
+    size_t rows, columns, rows_per_task, first_task;
+};
+
+struct loader {
+    const struct tensor_set *set;
+    char (*sha256)[65]; /* [set->n_files] */
+    struct part *parts;
+    size_t n_parts, n_tasks; /* tasks after those of the hashes */
+    atomic_size_t bad;       /* lowest part that holds NaN or infinity */
+};
+
+static bool in_place(const struct load *load)
+{
+    return load->tensor->dtype == DTYPE_F32 && !load->pair_heads && (uintptr_t)load->tensor->data % sizeof(float) == 0;
+}
+
+static const float *data_of(const struct part *part)
+{
+    return part->widened ? part->widened : (const float *)(const void *)part->load->tensor->data;
+}
+
+/* An exponent of all ones plus one at its place overflows into the sign bit. */
+static bool all_finite(const float *x, size_t n)
+{
+    uint32_t odd = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        odd |= (bits & 0x7fffffff) + 0x00800000;
+    }
+    return !(odd >> 31);
+}
+
+/* Half-split row j of a head is row 2 (j mod d/2) + j / (d/2) of the paired order. */
+static size_t paired_row(size_t row, size_t d_head)
+{
+    size_t half = d_head / 2, j = row % d_head;
+    return row - j + 2 * (j % half) + j / half;
+}
+
+static void widen(const struct part *part, size_t first, size_t rows)
+{
+    const struct load *load = part->load;
+    if (!load->pair_heads) {
+        tensor_widen(load->tensor, first * part->columns, rows * part->columns, part->widened + first * part->columns);
+        return;
+    }
+    size_t d_head = part->rows / load->pair_heads;
+    for (size_t row = first; row < first + rows; row++)
+        tensor_widen(load->tensor, paired_row(row, d_head) * part->columns, part->columns,
+                     part->widened + row * part->columns);
+}
+
+static const struct part *part_of_task(const struct loader *loader, size_t task)
+{
+    size_t low = 0, high = loader->n_parts;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (loader->parts[middle].first_task <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &loader->parts[low];
+}
+
+static void load_task(void *arg, size_t index, int worker)
+{
+    struct loader *loader = arg;
+    (void)worker;
+    if (index < loader->set->n_files) { /* the longest tasks go first */
+        file_sha256(loader->set->files[index].data, loader->set->files[index].size, loader->sha256[index]);
+        return;
+    }
+    index -= loader->set->n_files;
+    const struct part *part = part_of_task(loader, index);
+    size_t first = (index - part->first_task) * part->rows_per_task, rows = part->rows - first;
+    rows = rows < part->rows_per_task ? rows : part->rows_per_task;
+    if (part->widened)
+        widen(part, first, rows);
+    if (all_finite(data_of(part) + first * part->columns, rows * part->columns))
+        return;
+    size_t me = (size_t)(part - loader->parts), lowest = atomic_load(&loader->bad);
+    while (me < lowest && !atomic_compare_exchange_weak(&loader->bad, &lowest, me))
+        ;
+}
+
+static size_t padded_bytes(const struct tensor *t)
+{
+    return (t->n * sizeof(float) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
+
+size_t model_planned_bytes(const struct model *m)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < m->storage->n_loads; i++)
+        if (!in_place(&m->storage->loads[i]))
+            bytes += padded_bytes(m->storage->loads[i].tensor);
+    return bytes;
+}
+
+/* Huge pages save most of the page faults; they need an aligned start. */
+static int make_arena(struct model_storage *s, size_t bytes, char **start, const char *path, struct err *err)
+{
+    *start = NULL;
+    if (!bytes)
+        return 0;
+    size_t slack = bytes >= HUGE_PAGE ? HUGE_PAGE : 0;
+    void *arena = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (arena == MAP_FAILED)
+        return err_set(err, ERR_NOMEM, "%s: %.1f GiB of memory for its weights in float32 cannot be had", path,
+                       (double)bytes / (1 << 30));
+    s->arena = arena;
+    s->arena_bytes = bytes + slack;
+    uintptr_t at = (uintptr_t)arena;
+    *start = (char *)arena + (slack ? (HUGE_PAGE - at % HUGE_PAGE) % HUGE_PAGE : 0);
+    if (slack)
+        madvise(*start, bytes, MADV_HUGEPAGE); /* a wish: a refusal changes nothing but speed */
+    return 0;
+}
+
+static void make_parts(struct loader *loader, const struct model_storage *s, char *arena)
+{
+    for (size_t i = 0; i < s->n_loads; i++) {
+        const struct load *load = &s->loads[i];
+        const struct tensor *t = load->tensor;
+        struct part *part = &loader->parts[i];
+        *part = (struct part){ .load = load, .first_task = loader->n_tasks };
+        part->rows = load->pair_heads || t->n_dims > 1 ? t->dims[0] : 1;
+        part->columns = t->n / part->rows;
+        part->rows_per_task = part->columns < CHUNK ? CHUNK / part->columns : 1;
+        loader->n_tasks += (part->rows + part->rows_per_task - 1) / part->rows_per_task;
+        if (in_place(load))
+            continue;
+        part->widened = (float *)(void *)arena;
+        arena += padded_bytes(t);
+    }
+    loader->n_parts = s->n_loads;
+}
+
+static int name_bad(const struct loader *loader, const char *path, struct err *err)
+{
+    size_t bad = atomic_load(&loader->bad), i = 0;
+    if (bad == SIZE_MAX)
+        return 0;
+    const struct part *part = &loader->parts[bad];
+    while (all_finite(data_of(part) + i, 1))
+        i++;
+    return err_set(err, ERR_NUMERIC, "%s: tensor \"%s\" holds %g (row %zu, column %zu): the file is damaged", path,
+                   part->load->tensor->name, (double)data_of(part)[i], i / part->columns, i % part->columns);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct file_map *const *x = a, *const *y = b;
+    return strcmp(file_base_name((*x)->name), file_base_name((*y)->name));
+}
+
+/* Of one file its own hash; of several the hash of theirs, as hexadecimal digits in the order of the names. */
+static int combine_hashes(struct model *m, const struct loader *loader, struct err *err)
+{
+    size_t n = loader->set->n_files;
+    if (n == 1) {
+        memcpy(m->sha256, loader->sha256[0], sizeof m->sha256);
+        return 0;
+    }
+    const struct file_map **files = mem_array(n, sizeof *files);
+    char *digits = mem_array(n, 64);
+    if (files && digits) {
+        for (size_t i = 0; i < n; i++)
+            files[i] = &loader->set->files[i];
+        qsort(files, n, sizeof *files, by_name);
+        for (size_t i = 0; i < n; i++)
+            memcpy(digits + 64 * i, loader->sha256[files[i] - loader->set->files], 64);
+        file_sha256(digits, 64 * n, m->sha256);
+    }
+    free(files);
+    free(digits);
+    return files && digits ? 0 : err_nomem(err, "the hashes of the model files");
+}
+
+static void set_pointers(const struct loader *loader)
+{
+    for (size_t i = 0; i < loader->n_parts; i++) {
+        const struct load *load = loader->parts[i].load;
+        for (int d = 0; d < 3 && load->dest[d]; d++)
+            *load->dest[d] = data_of(&loader->parts[i]) + load->offset[d];
+    }
+}
+
+int weights_load(struct model *m, struct pool *pool, struct err *err)
+{
+    struct model_storage *s = m->storage;
+    struct loader loader = { .set = model_tensors(m) };
+    char *arena;
+    size_t bytes = model_planned_bytes(m);
+    atomic_init(&loader.bad, SIZE_MAX);
+    int rc = make_arena(s, bytes, &arena, m->path, err);
+    if (rc)
+        return rc;
+    loader.parts = mem_array(s->n_loads, sizeof *loader.parts);
+    loader.sha256 = mem_zeroed(loader.set->n_files, sizeof *loader.sha256);
+    if (!loader.parts || !loader.sha256)
+        rc = err_nomem(err, "the list of weights");
+    else {
+        make_parts(&loader, s, arena);
+        pool_run(pool, loader.set->n_files + loader.n_tasks, load_task, &loader);
+        if (!(rc = name_bad(&loader, m->path, err)) && !(rc = combine_hashes(m, &loader, err))) {
+            set_pointers(&loader);
+            m->weight_bytes = bytes;
+        }
+    }
+    free(loader.parts);
+    free(loader.sha256);
+    return rc;
+}
