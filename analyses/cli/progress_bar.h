@@ -1,0 +1,26 @@
+/*
+ * Progress with rate and ETA on stderr, where that is a terminal and --quiet is
+ * not given; elsewhere silent. Its step also reports interruption.
+ *
+ *     struct progress_bar bar;
+ *     struct progress *progress = progress_bar_start(&bar, cli, "lens", "prompts");
+ *     if (progress_step(progress, done, total)) ...      // interrupted
+ *     progress_bar_end(&bar);
+ */
+#ifndef STRATA_ANALYSES_CLI_PROGRESS_BAR_H
+#define STRATA_ANALYSES_CLI_PROGRESS_BAR_H
+
+#include "analyses/cli/cli.h"
+#include "core/base/progress.h"
+
+struct progress_bar {
+    struct progress progress; /* first */
+    const char *what, *unit;
+    double start, shown;
+    bool drawn, terminal;
+};
+
+struct progress *progress_bar_start(struct progress_bar *bar, const struct cli *cli, const char *what, const char *unit);
+void progress_bar_end(struct progress_bar *bar);
+
+#endif
