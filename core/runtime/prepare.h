@@ -20,14 +20,14 @@
 
 /* One fact, ready to run. Strings and arrays are owned (prepared_release). */
 struct prepared {
-    char *id, *text;            /* text: the prompt; "" where only token ids were given */
+    char *id, *text;                   /* text: the prompt; "" where only token ids were given */
     char *answer, *relation, *subject; /* "" where absent */
-    struct tokens tokens;       /* ids and byte spans of `text` (spans 0,0 where only ids were given) */
+    struct tokens tokens;              /* ids and byte spans of `text` (spans 0,0 where only ids were given) */
     size_t subject_begin, subject_end; /* token span; equal: no subject */
-    int32_t answer_token;       /* first token of the answer; -1 where none was given */
-    int32_t *answer_tokens;     /* all of its tokens */
+    int32_t answer_token;              /* first token of the answer; -1 where none was given */
+    int32_t *answer_tokens;            /* all of its tokens */
     size_t n_answer_tokens;
-    bool answer_retokenized;    /* prompt + answer changed the prompt's own tokens; " answer" was tokenised alone */
+    bool answer_retokenized; /* prompt + answer changed the prompt's own tokens; " answer" was tokenised alone */
 };
 
 /*
@@ -38,10 +38,13 @@ int prepare_fact(const struct model *model, const struct fact *fact, enum specia
                  struct prepared *out, struct err *err);
 void prepared_release(struct prepared *p);
 
-/* Tokens of `answer` as the continuation of `prompt`, by the same rule; used for --answer and for aliases too. */
-int prepare_answer(const struct model *model, const char *prompt, const struct tokens *prompt_tokens,
-                   enum specials specials, const char *answer, int32_t **tokens, size_t *n, bool *retokenized,
-                   struct err *err);
+/*
+ * Tokens of `answer` as the continuation of `prompt`: what follows the prompt's own tokens in prompt + " " + answer.
+ * No space where the prompt ends in one or both sides are of a script without spaces. Where the prompt's own tokens
+ * change, the tokens of " " + answer alone, and *retokenized is set. *tokens is the caller's (free).
+ */
+int prepare_answer(const struct model *model, const char *prompt, const char *answer, int32_t **tokens, size_t *n,
+                   bool *retokenized, struct err *err);
 /* Token span that overlaps the chosen occurrence of `subject` in the prompt's bytes. */
 int prepare_subject(const char *prompt, const struct tokens *tokens, const char *subject, bool last_occurrence,
                     size_t *begin, size_t *end, struct err *err);
@@ -51,7 +54,7 @@ struct batch {
     struct prompt *prompts; /* [n]: views of items */
     size_t *row_offset;     /* [n + 1] first packed row of each prompt */
     size_t n, n_rows;
-    size_t first_prompt;    /* number of items[0] in the whole input, after --limit and skipping */
+    size_t first_prompt; /* number of items[0] in the whole input, after --limit and skipping */
 };
 
 struct batcher;
@@ -60,7 +63,8 @@ int batcher_open(struct batcher **out, const struct model *model, struct facts *
                  size_t limit, size_t batch_rows, struct err *err);
 /* Skips facts that a resumed run already has (they are parsed and counted, not tokenised). */
 int batcher_skip(struct batcher *b, size_t n, struct err *err);
-/* 1: *batch is filled and valid until the next call; 0: end; negative: error. At least one prompt, at most batch_rows rows unless one prompt alone is longer. */
+/* 1: *batch is filled and valid until the next call; 0: end; negative: error. At least one prompt, at most batch_rows
+ * rows unless one prompt alone is longer. */
 int batcher_next(struct batcher *b, struct batch **batch, struct err *err);
 void batcher_close(struct batcher *b);
 
