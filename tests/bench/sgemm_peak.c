@@ -65,8 +65,8 @@ int main(int argc, char **argv)
         return 2;
     openblas_set_num_threads(1);
     for (int t = 0; t < threads; t++) {
-        loops[t] = (struct loop){ .rows = atoi(argv[2]), .out = atoi(argv[3]), .in = atoi(argv[4]),
-                                  .seconds = atof(argv[5]) };
+        loops[t] =
+            (struct loop){ .rows = atoi(argv[2]), .out = atoi(argv[3]), .in = atoi(argv[4]), .seconds = atof(argv[5]) };
         if (pthread_create(&loops[t].thread, NULL, run, &loops[t]))
             return 1;
     }
