@@ -6,16 +6,27 @@
 
 static const double TWO_PI = 6.283185307179586476925;
 
-/* llama3's divisor: 1 for short waves, factor for long ones, smooth between (notes/formats.md 3; transformers). */
-static double llama3_divisor(double frequency, const struct rope_scaling *rope)
+/*
+ * Frequencies in the float32 steps of transformers (modeling_rope_utils.py; pow itself is rounded exactly there, as
+ * double is here): models are trained and run with these, and a last bit in a frequency is worth 1e-4 radians at
+ * position 1000. A tensor's reciprocal times a number is how PyTorch divides a number by a tensor.
+ */
+static float plain_frequency(double theta, size_t pair, size_t dims)
 {
-    double wave = TWO_PI / frequency;
-    if (wave < rope->old_context / rope->high)
-        return 1;
-    if (wave > rope->old_context / rope->low)
-        return rope->factor;
-    double smooth = (rope->old_context / wave - rope->low) / (rope->high - rope->low);
-    return 1 / ((1 - smooth) / rope->factor + smooth);
+    float exponent = (float)(2 * pair) / (float)dims;
+    return 1 / (float)pow(theta, (double)exponent);
+}
+
+/* llama3: short waves as they are, long ones divided by the factor, smooth between. */
+static float llama3_frequency(float plain, const struct rope_scaling *rope)
+{
+    float wave = 1 / plain * (float)TWO_PI, low = (float)rope->low, factor = (float)rope->factor;
+    if ((double)wave < rope->old_context / rope->high)
+        return plain;
+    if ((double)wave > rope->old_context / rope->low)
+        return plain / factor;
+    float smooth = (1 / wave * (float)rope->old_context - low) / (float)(rope->high - rope->low);
+    return (1 - smooth) * plain / factor + smooth * plain;
 }
 
 static int fill_frequencies(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err)
@@ -26,12 +37,14 @@ static int fill_frequencies(struct model *m, const char *where, const struct rop
     if (!m->rope_frequency)
         return err_nomem(err, "rotary frequencies");
     for (size_t i = 0; i < half; i++) {
-        double base = pow(c->rope_theta, -2.0 * (double)i / (double)c->rotary_dims), divisor = rope->factor;
+        float frequency = plain_frequency(c->rope_theta, i, c->rotary_dims);
         if (rope->divisors)
-            divisor *= (double)rope->divisors[i];
+            frequency /= (float)rope->factor * rope->divisors[i];
         else if (rope->high > 0)
-            divisor = llama3_divisor(base, rope);
-        m->rope_frequency[i] = base / divisor;
+            frequency = llama3_frequency(frequency, rope);
+        else
+            frequency /= (float)rope->factor;
+        m->rope_frequency[i] = (double)frequency;
         if (!isfinite(m->rope_frequency[i]) || !(m->rope_frequency[i] > 0))
             return err_set(err, ERR_NUMERIC, "%s: rotary frequency %zu is %g: the rope settings are damaged", where, i,
                            m->rope_frequency[i]);

@@ -83,7 +83,7 @@ struct model {
     struct norm_weights ln_final;
     struct matrix unembed;              /* [d_vocab, d_model] */
     const float *unembed_bias;          /* [d_vocab] or NULL */
-    double *rope_frequency;             /* [rotary_dims / 2], radians per position, scaling applied; NULL without rotary */
+    double *rope_frequency;             /* [rotary_dims / 2], radians per position, scaling applied, float32 values; NULL without rotary */
 
     struct tokenizer *tokenizer;        /* NULL where the files have none */
     char *path;                         /* as found; "embedded tiny model" for that */

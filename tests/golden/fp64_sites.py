@@ -1,11 +1,12 @@
 """Every site of a transformers model in fp64, from the weights as stored: the oracle of the golden tests.
 
-The truth is the transformers model in fp64 with eager attention. transformers computes norms, softmax and rotary
-angles in float32 whatever the model's dtype; widen() recompiles those few functions with float64 in place of float32,
-and a dispatch mode proves that no float32 tensor is left in the forward pass. Sites are taken from forward hooks where
+The truth is the transformers model in fp64 with eager attention. transformers computes norms and softmax in float32
+whatever the model's dtype; widen() recompiles those few functions with float64 in place of float32, and a dispatch mode
+proves that no float32 tensor is left in the forward pass. Rotary angles are part of the model: position times
+frequency, rounded to float32 as in training; their cosines and sines are in fp64. Sites are taken from forward hooks where
 transformers has the tensor; the rest is a few lines of own fp64, compared with transformers.
 
-Made with torch 2.15.0, transformers 5.23.0.
+Made with torch 2.15.0, transformers 5.24.0.
 """
 import inspect
 import math
@@ -15,7 +16,7 @@ import textwrap
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import GPT2LMHeadModel, modeling_rope_utils
+from transformers import GPT2LMHeadModel
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
 from transformers.models.qwen2 import modeling_qwen2
@@ -35,11 +36,17 @@ def widen(module, name):
     return module.__dict__[name]
 
 
+def float32_angles(self, x, position_ids):
+    """forward of a rotary embedding; angles are made before the forward pass."""
+    angles = self.angles[position_ids]
+    twice = torch.cat((angles, angles), dim=-1)
+    return twice.cos(), twice.sin()
+
+
 for family, code in (("Llama", modeling_llama), ("Mistral", modeling_mistral), ("Qwen2", modeling_qwen2)):
-    for name in (f"{family}RMSNorm", f"{family}RotaryEmbedding", "eager_attention_forward"):
+    for name in (f"{family}RMSNorm", "eager_attention_forward"):
         widen(code, name)
-for name, function in (("linear", "_compute_linear_scaling_rope_parameters"), ("llama3", "_compute_llama3_parameters")):
-    modeling_rope_utils.ROPE_INIT_FUNCTIONS[name] = widen(modeling_rope_utils, function)
+    getattr(code, f"{family}RotaryEmbedding").forward = float32_angles
 
 
 class NoFloat32(TorchDispatchMode):
@@ -121,6 +128,12 @@ def captured(model, tokens):
     """Runs the model: {site: array without the batch axis}, attention patterns per layer [H, T, T]."""
     points, norms = hook_points(model)
     seen, handles = {}, []
+    if "rotary" in points:
+        rotary = points["rotary"][0]
+        frequencies = rotary.original_inv_freq.float()
+        exact = torch.tensor(own_frequencies(model.config), dtype=torch.float64)
+        assert ((frequencies / exact - 1).abs() < 4e-7).all()  # a few roundings in float32
+        rotary.angles = (torch.arange(len(tokens)).float()[:, None] * frequencies).double()
 
     def keep(name, value):
         assert name not in seen
@@ -166,7 +179,7 @@ def sites_of(model, tokens):
         close(centred / scale * norm.weight + (norm.bias if layer_norm else 0), seen[prefix + ".hook_out"], prefix)
     if "rotary" in seen:
         cos, sin = seen["rotary"]
-        angles = position[:, None].double() * torch.tensor(own_frequencies(config), dtype=torch.float64)
+        angles = model.model.rotary_emb.angles
         close(cos, angles.cos().repeat(1, 2), "cos")
         close(sin, angles.sin().repeat(1, 2), "sin")
     for number in range(config.num_hidden_layers):

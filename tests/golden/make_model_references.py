@@ -3,7 +3,7 @@
 
 usage: make_model_references.py [OUT_FOLDER]       (default: models/ beside this file)
 
-Made with torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, gguf 0.19.0, numpy 2.4.6, Python 3.11 on x86-64.
+Made with torch 2.15.0, transformers 5.24.0, safetensors 0.8.0, gguf 0.19.0, numpy 2.4.6, Python 3.11 on x86-64.
 Sites come from fp64_sites.py. The eps of norms are powers of two where a GGUF, whose metadata are float32, shares them.
 
 FOLDER/config.json, model*.safetensors      as transformers saves them (or as older versions and the hub have them)
