@@ -26,43 +26,47 @@
 #include <stdint.h>
 
 /* In the order of `strata help`. */
-#define COMMANDS(X) \
-    X(info)         \
-    X(sites)        \
-    X(tokenize)     \
-    X(run)          \
-    X(dump)         \
-    X(lens)         \
-    X(curves)       \
-    X(trace)        \
-    X(verify)       \
-    X(diff)         \
+#define COMMANDS(X)                                                                                                    \
+    X(info)                                                                                                            \
+    X(sites)                                                                                                           \
+    X(tokenize)                                                                                                        \
+    X(run)                                                                                                             \
+    X(dump)                                                                                                            \
+    X(lens)                                                                                                            \
+    X(curves)                                                                                                          \
+    X(trace)                                                                                                           \
+    X(verify)                                                                                                          \
+    X(diff)                                                                                                            \
     X(doctor)
 
 /* Common options that a command takes; giving another one is a usage error that says so. -t, --quiet: all take them. */
 enum {
-    COMMON_MODEL = 1 << 0,     /* -m/--model PATH, --specials, --precision */
-    COMMON_INPUT = 1 << 1,     /* -i/--input FILE, --limit N */
-    COMMON_OUTPUT = 1 << 2,    /* -o/--output PATH */
-    COMMON_JSON = 1 << 3,      /* --json */
-    COMMON_SEED = 1 << 4,      /* --seed N */
-    COMMON_RESUME = 1 << 5,    /* --resume */
+    COMMON_MODEL_PATH = 1 << 6, /* -m/--model PATH */
+    COMMON_SPECIALS = 1 << 7,   /* --specials auto|none|bos */
+    COMMON_PRECISION = 1 << 0,  /* --precision f32|f64 */
+    COMMON_MODEL = COMMON_MODEL_PATH | COMMON_SPECIALS | COMMON_PRECISION,
+    COMMON_INPUT = 1 << 1,  /* -i/--input FILE, --limit N */
+    COMMON_OUTPUT = 1 << 2, /* -o/--output PATH */
+    COMMON_JSON = 1 << 3,   /* --json */
+    COMMON_SEED = 1 << 4,   /* --seed N */
+    COMMON_RESUME = 1 << 5, /* --resume */
 };
 
 struct cli {
-    const char *model;     /* NULL: the default model */
-    const char *input;     /* NULL: none; "-": stdin */
-    const char *output;    /* NULL: stdout or the command's default */
-    int threads;           /* resolved: >= 1 */
-    size_t limit;          /* SIZE_MAX: all */
-    uint64_t seed;         /* default 1 */
+    const char *model;  /* NULL: the default model */
+    const char *input;  /* NULL: none; "-": stdin */
+    const char *output; /* NULL: stdout or the command's default */
+    int threads;        /* resolved: >= 1 */
+    size_t limit;       /* SIZE_MAX: all */
+    uint64_t seed;      /* default 1 */
     bool quiet, resume, json;
     enum specials specials;
     enum precision precision;
-    char **arguments;      /* positional */
+    char **arguments; /* positional */
     size_t n_arguments;
-    char *command_line;    /* "strata lens -m ...", quoted for a shell; for provenance */
-    bool usage_error;      /* set by cli_usage */
+    char *command_line; /* "strata lens -m ...", quoted for a shell; for provenance */
+    bool usage_error;   /* set by cli_usage */
+    bool help;          /* --help was given; nothing else is checked then */
 };
 
 struct command {
@@ -77,6 +81,28 @@ struct command {
 COMMANDS(X)
 #undef X
 
+/* The command of this name, NULL where there is none; the i-th of `strata help`, NULL past the end. */
+const struct command *command_find(const char *name);
+const struct command *command_at(size_t i);
+
+/* Reads argv[1..argc), argv[0] being the command's name. ERR_ARG for wrong usage. cli_release also after a failure. */
+int cli_parse(struct cli *cli, const struct command *command, int argc, char **argv, struct err *err);
+void cli_release(struct cli *cli);
+/* Text of `strata help` and `strata help COMMAND`. */
+void cli_help(struct strbuf *out);
+void cli_help_command(const struct command *command, struct strbuf *out);
+
+/*
+ * Exit statuses. Wrong usage is what can be told without opening a file: options, arguments, the syntax of numbers.
+ * A site or head that the model does not have is a failure, as a file that is not there.
+ */
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+/* SIGINT and SIGTERM set a flag (the second one kills), SIGPIPE becomes an error of write. */
+void cli_catch_signals(void);
+/* Gives closed standard streams a descriptor on which I/O fails, so that no file of ours becomes one of them. */
+void cli_keep_streams(void);
+
 /* Wrong usage found by a command: exit status 2 and a hint at `strata help COMMAND`. Returns ERR_ARG. */
 int cli_usage(struct cli *cli, struct err *err, const char *format, ...) ERR_PRINTF(3, 4);
 /* A line to stderr, unless --quiet. */
@@ -85,6 +111,11 @@ void cli_note(const struct cli *cli, const char *format, ...) ERR_PRINTF(2, 3);
 bool cli_interrupted(void);
 /* All of text to stdout, flushed; ERR_IO for a closed or full one. */
 int cli_print(const struct strbuf *text, struct err *err);
+
+/* As model_open_header with -m or the default model, which is named on stderr. */
+int cli_open_header(struct model **out, const struct cli *cli, struct err *err);
+/* For `info MODEL` and `verify MODEL`: the argument is the model, as -m is. */
+int cli_model_argument(struct cli *cli, struct err *err);
 
 /*
  * Pool, model, runtime in one go. The default model is named on stderr.

@@ -27,12 +27,13 @@
 #include <stddef.h>
 
 enum option_kind {
-    OPTION_FLAG,   /* bool */
-    OPTION_TEXT,   /* const char *, borrowed from argv */
-    OPTION_LIST,   /* struct text_list; repeatable */
-    OPTION_SIZE,   /* size_t, decimal, within least..most */
-    OPTION_SEED,   /* uint64_t */
-    OPTION_CHOICE, /* int: index into choices */
+    OPTION_FLAG,    /* bool */
+    OPTION_TEXT,    /* const char *, borrowed from argv */
+    OPTION_LIST,    /* struct text_list; repeatable */
+    OPTION_SIZE,    /* size_t, decimal, within least..most */
+    OPTION_SEED,    /* uint64_t */
+    OPTION_CHOICE,  /* int: index into choices */
+    OPTION_REFUSED, /* other commands have it; value unused, not in the help */
 };
 
 struct text_list {
@@ -46,12 +47,15 @@ struct option {
     char short_name;  /* 0: none */
     enum option_kind kind;
     void *value;
-    const char *argument;       /* "FILE"; NULL for flags */
+    const char *argument;       /* "FILE"; NULL for flags; choices are listed where it is NULL */
     const char *help;           /* one line; defaults in parentheses */
     const char *const *choices; /* CHOICE: NULL-terminated */
     size_t least, most;         /* SIZE: most 0 means no limit */
 };
-#define OPTIONS_END { .name = NULL }
+#define OPTIONS_END                                                                                                    \
+    {                                                                                                                  \
+        .name = NULL                                                                                                   \
+    }
 
 /*
  * Parses argv[1..argc) against several tables (NULL-terminated list of them). Positional arguments are moved to

@@ -20,7 +20,8 @@ struct progress_bar {
     bool drawn, terminal;
 };
 
-struct progress *progress_bar_start(struct progress_bar *bar, const struct cli *cli, const char *what, const char *unit);
+struct progress *progress_bar_start(struct progress_bar *bar, const struct cli *cli, const char *what,
+                                    const char *unit);
 void progress_bar_end(struct progress_bar *bar);
 
 #endif

@@ -1,0 +1,298 @@
+#include "analyses/cli/cli.h"
+
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- signals and streams --- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+void cli_catch_signals(void)
+{
+    /* No SA_RESTART: a read that waits for a terminal or a pipe must end. */
+    struct sigaction stop = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
+    sigemptyset(&stop.sa_mask);
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+bool cli_interrupted(void)
+{
+    return interrupted;
+}
+
+void cli_keep_streams(void)
+{
+    /* Lowest first, so that each open takes the number that is missing; opened the wrong way round on purpose. */
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF)
+            (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
+/* --- output --- */
+
+int cli_usage(struct cli *cli, struct err *err, const char *format, ...)
+{
+    char text[sizeof err->msg];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    cli->usage_error = true;
+    return err_set(err, ERR_ARG, "%s", text);
+}
+
+void cli_note(const struct cli *cli, const char *format, ...)
+{
+    va_list args;
+    if (cli->quiet)
+        return;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+int cli_print(const struct strbuf *text, struct err *err)
+{
+    if (strbuf_failed(text))
+        return err_nomem(err, "the output");
+    if (fflush(stdout))
+        return err_errno(err, "standard output: cannot write");
+    for (size_t done = 0; done < text->len;) {
+        ssize_t n = write(STDOUT_FILENO, text->data + done, text->len - done);
+        if (n < 0 && (errno != EINTR || interrupted))
+            return err_errno(err, "standard output: cannot write");
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+/* --- options --- */
+
+static const char *const specials_names[] = { "auto", "none", "bos", NULL };
+static const char *const precision_names[] = { "f32", "f64", NULL };
+
+/* What the common options fill; small because choices are ints and threads a size. */
+struct common {
+    struct cli *cli;
+    int specials, precision;
+    size_t threads;
+    struct option table[16];
+};
+
+static void add_option(struct common *c, unsigned taken, unsigned bit, struct option o)
+{
+    size_t n = 0;
+    while (c->table[n].name)
+        n++;
+    if (bit && !(taken & bit))
+        o.kind = OPTION_REFUSED;
+    c->table[n] = o;
+}
+
+#define OPTION(bit, ...) add_option(c, taken, bit, (struct option){ __VA_ARGS__ })
+
+static void common_table(struct common *c, struct cli *cli, unsigned taken)
+{
+    *c = (struct common){ .cli = cli };
+    OPTION(COMMON_MODEL_PATH, .name = "model", .short_name = 'm', .kind = OPTION_TEXT, .value = &cli->model,
+           .argument = "PATH", .help = "GGUF file, Hugging Face folder, or id in the local Hugging Face cache");
+    OPTION(COMMON_INPUT, .name = "input", .short_name = 'i', .kind = OPTION_TEXT, .value = &cli->input,
+           .argument = "FILE", .help = "facts: .jsonl .json .csv .tsv .txt; - is standard input");
+    OPTION(COMMON_INPUT, .name = "limit", .kind = OPTION_SIZE, .value = &cli->limit, .argument = "N", .least = 1,
+           .help = "only the first N facts (all)");
+    OPTION(COMMON_OUTPUT, .name = "output", .short_name = 'o', .kind = OPTION_TEXT, .value = &cli->output,
+           .argument = "PATH", .help = "where results go; the extension chooses the format");
+    OPTION(COMMON_JSON, .name = "json", .kind = OPTION_FLAG, .value = &cli->json, .help = "results as JSON");
+    OPTION(COMMON_SPECIALS, .name = "specials", .kind = OPTION_CHOICE, .value = &c->specials, .choices = specials_names,
+           .help = "special tokens: the tokenizer's own (auto), none, or BOS first");
+    OPTION(COMMON_PRECISION, .name = "precision", .kind = OPTION_CHOICE, .value = &c->precision,
+           .choices = precision_names, .help = "compute in float (f32) or double (f64)");
+    OPTION(COMMON_SEED, .name = "seed", .kind = OPTION_SEED, .value = &cli->seed, .argument = "N",
+           .help = "of random numbers (1)");
+    OPTION(COMMON_RESUME, .name = "resume", .kind = OPTION_FLAG, .value = &cli->resume,
+           .help = "continue an interrupted run of the same command");
+    OPTION(0, .name = "threads", .short_name = 't', .kind = OPTION_SIZE, .value = &c->threads, .argument = "N",
+           .least = 1, .most = 256, .help = "worker threads (one for each core)");
+    OPTION(0, .name = "quiet", .kind = OPTION_FLAG, .value = &cli->quiet, .help = "no notes and no progress");
+    OPTION(0, .name = "help", .short_name = 'h', .kind = OPTION_FLAG, .value = &cli->help, .help = "this page");
+}
+
+/* A word as a shell would read it back. */
+static void add_word(struct strbuf *out, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+";
+    strbuf_addc(out, ' ');
+    if (*word && strspn(word, plain) == strlen(word)) {
+        strbuf_adds(out, word);
+        return;
+    }
+    strbuf_addc(out, '\'');
+    for (; *word; word++) {
+        if (*word == '\'')
+            strbuf_adds(out, "'\\''");
+        else
+            strbuf_addc(out, *word);
+    }
+    strbuf_addc(out, '\'');
+}
+
+static char *command_line(int argc, char **argv)
+{
+    struct strbuf text = STRBUF_INIT;
+    strbuf_adds(&text, "strata");
+    for (int i = 0; i < argc; i++)
+        add_word(&text, argv[i]);
+    if (strbuf_failed(&text))
+        strbuf_release(&text);
+    return text.data;
+}
+
+static int check_arguments(const struct command *command, const struct cli *cli, struct err *err)
+{
+    if (cli->n_arguments < command->least_arguments)
+        return err_set(err, ERR_ARG, "needs an argument: %s %s", command->name, command->arguments);
+    if (cli->n_arguments > command->most_arguments)
+        return err_set(err, ERR_ARG, "one argument too many: '%.200s'%s", cli->arguments[command->most_arguments],
+                       command->most_arguments ? " (put a text with spaces between quotes)" : "");
+    return 0;
+}
+
+int cli_parse(struct cli *cli, const struct command *command, int argc, char **argv, struct err *err)
+{
+    static const struct option none[] = { OPTIONS_END };
+    struct common common;
+    *cli = (struct cli){ .limit = SIZE_MAX, .seed = 1 };
+    common_table(&common, cli, command->common);
+    cli->command_line = command_line(argc, argv);
+    if (!cli->command_line)
+        return err_nomem(err, "the command line");
+    const struct option *tables[] = { command->options ? command->options : none, common.table, NULL };
+    int rc = options_parse(argc, argv, tables, &cli->n_arguments, err);
+    if (rc)
+        return rc;
+    cli->arguments = argv + 1;
+    cli->threads = common.threads ? (int)common.threads : pool_default_threads();
+    cli->specials = (enum specials)common.specials;
+    cli->precision = (enum precision)common.precision;
+    return cli->help ? 0 : check_arguments(command, cli, err);
+}
+
+void cli_release(struct cli *cli)
+{
+    free(cli->command_line);
+    cli->command_line = NULL;
+}
+
+/* --- help --- */
+
+#define X(name) &command_##name,
+static const struct command *const commands[] = { COMMANDS(X) };
+#undef X
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+const struct command *command_at(size_t i)
+{
+    return i < N_COMMANDS ? commands[i] : NULL;
+}
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(commands[i]->name, name))
+            return commands[i];
+    return NULL;
+}
+
+void cli_help(struct strbuf *out)
+{
+    strbuf_adds(out, "Strata traces how a Transformer recalls a fact, layer by layer.\n\n"
+                     "usage: strata COMMAND [options] [arguments]\n\n");
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        strbuf_addf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    strbuf_adds(out, "\n`strata help COMMAND` tells more; `strata --version` names the libraries in use.\n"
+                     "Without -m the model is $STRATA_MODEL, else the fetched demo model, else the embedded tiny one.\n"
+                     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n");
+}
+
+void cli_help_command(const struct command *command, struct strbuf *out)
+{
+    struct cli cli;
+    struct common common;
+    common_table(&common, &cli, command->common);
+    strbuf_addf(out, "usage: strata %s %s\n\n%s\n", command->name, command->arguments, command->summary);
+    if (command->options && command->options->name) {
+        strbuf_adds(out, "\n");
+        options_help(command->options, out);
+    }
+    strbuf_adds(out, "\n");
+    options_help(common.table, out);
+    if (command->details)
+        strbuf_addf(out, "\n%s%s", command->details,
+                    command->details[strlen(command->details) - 1] == '\n' ? "" : "\n");
+}
+
+/* --- models --- */
+
+static void name_default(const struct cli *cli, const struct model *model)
+{
+    const char *variable = getenv("STRATA_MODEL");
+    if (cli->model)
+        return;
+    cli_note(cli, "model: %s%s", model->path, variable && *variable ? " (from $STRATA_MODEL)" : " (no -m given)");
+}
+
+int cli_open_header(struct model **out, const struct cli *cli, struct err *err)
+{
+    int rc = model_open_header(out, cli->model, err);
+    if (!rc)
+        name_default(cli, *out);
+    return rc;
+}
+
+int cli_model_argument(struct cli *cli, struct err *err)
+{
+    if (!cli->n_arguments)
+        return 0;
+    if (cli->model)
+        return cli_usage(cli, err, "the model is given twice: -m %.200s and %.200s", cli->model, cli->arguments[0]);
+    cli->model = cli->arguments[0];
+    return 0;
+}
+
+int session_open(struct session *s, const struct cli *cli, struct err *err)
+{
+    *s = (struct session){ 0 };
+    int rc = pool_create(&s->pool, cli->threads, err);
+    rc = rc ? rc : model_open(&s->model, cli->model, s->pool, err);
+    if (rc)
+        return rc;
+    name_default(cli, s->model);
+    return runtime_create(&s->runtime, s->model, s->pool, cli->precision, err);
+}
+
+void session_close(struct session *s)
+{
+    runtime_free(s->runtime);
+    model_free(s->model);
+    pool_free(s->pool);
+    *s = (struct session){ 0 };
+}

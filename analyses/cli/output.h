@@ -1,0 +1,31 @@
+/*
+ * Text results: to stdout, or with -o to a file that appears under its name
+ * only when it is complete (PATH.partial until then; devices and pipes are
+ * written directly).
+ *
+ *     struct output out;
+ *     int rc = output_open(&out, cli, err);
+ *     rc = rc ? rc : output_add(&out, &text, err);     // empties text
+ *     rc = output_close(&out, rc, err);                // also after a failure
+ */
+#ifndef STRATA_ANALYSES_CLI_OUTPUT_H
+#define STRATA_ANALYSES_CLI_OUTPUT_H
+
+#include "analyses/cli/cli.h"
+
+struct output {
+    int fd; /* -1: standard output */
+    const char *path;
+    char *partial; /* owned; NULL where the path itself is written */
+};
+
+/* A -o name that ends in .json or .jsonl asks for JSON (sets cli->json); other known extensions are refused. */
+int output_format(struct cli *cli, struct err *err);
+int output_open(struct output *out, const struct cli *cli, struct err *err);
+int output_add(struct output *out, struct strbuf *text, struct err *err);
+/* Completes the file where rc is 0, else removes it. Returns rc unless that is 0 and closing fails. */
+int output_close(struct output *out, int rc, struct err *err);
+/* All three for one text, which is released. rc: a failure so far, then nothing is written. */
+int output_text(struct cli *cli, struct strbuf *text, int rc, struct err *err);
+
+#endif
