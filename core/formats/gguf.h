@@ -24,7 +24,7 @@ int gguf_open(struct gguf **out, struct file_map *map, struct err *err);
 void gguf_free(struct gguf *g); /* NULL is fine */
 /* True when the bytes start with the GGUF magic. */
 bool gguf_is(const struct file_map *map);
-const char *gguf_name(const struct gguf *g);       /* file name, for messages */
+const char *gguf_name(const struct gguf *g); /* file name, for messages */
 const struct tensor_set *gguf_tensors(const struct gguf *g);
 
 bool gguf_has(const struct gguf *g, const char *key);

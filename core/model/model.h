@@ -28,10 +28,10 @@
 enum norm_kind { NORM_LAYER, NORM_RMS };
 enum position_kind { POSITION_LEARNED, POSITION_ROTARY };
 /* name as config.json spells it (aliases in arch.c) */
-#define ACTIVATIONS(X)         \
-    X(GELU_TANH, "gelu_new")   \
-    X(GELU_ERF, "gelu")        \
-    X(SILU, "silu")            \
+#define ACTIVATIONS(X)                                                                                                 \
+    X(GELU_TANH, "gelu_new")                                                                                           \
+    X(GELU_ERF, "gelu")                                                                                                \
+    X(SILU, "silu")                                                                                                    \
     X(RELU, "relu")
 enum activation {
 #define X(id, name) ACTIVATION_##id,
@@ -44,13 +44,13 @@ struct model_config {
     enum norm_kind norm;
     double norm_eps;
     enum position_kind position;
-    size_t rotary_dims;      /* leading dims of a head that rotate; 0 without rotary */
+    size_t rotary_dims; /* leading dims of a head that rotate; 0 without rotary */
     double rope_theta;
     const char *rope_scaling; /* "none", "linear", "llama3"; borrowed constant */
     enum activation activation;
-    bool gated_mlp;          /* post = act(pre) * pre_linear */
-    bool tied;               /* unembedding = embedding */
-    double attn_scale;       /* scores = attn_scale * q.k; 1/sqrt(d_head) */
+    bool gated_mlp;    /* post = act(pre) * pre_linear */
+    bool tied;         /* unembedding = embedding */
+    double attn_scale; /* scores = attn_scale * q.k; 1/sqrt(d_head) */
 };
 
 /*
@@ -69,33 +69,37 @@ struct norm_weights {
 
 struct layer {
     struct norm_weights ln1, ln2;
-    struct matrix q, k, v, o;           /* [n_heads*d_head, d_model], [n_kv_heads*d_head, d_model] x2, [d_model, n_heads*d_head] */
-    struct matrix gate, up, down;       /* pre-activation: gate where gated, else up; down [d_model, d_mlp] */
+    struct matrix q, k, v,
+        o; /* [n_heads*d_head, d_model], [n_kv_heads*d_head, d_model] x2, [d_model, n_heads*d_head] */
+    struct matrix gate, up, down; /* pre-activation: gate where gated, else up; down [d_model, d_mlp] */
     const float *q_bias, *k_bias, *v_bias, *o_bias, *gate_bias, *up_bias, *down_bias; /* NULL where there is none */
-    size_t window;                      /* keys a query sees, itself included; 0 = all before it */
+    size_t window; /* keys a query sees, itself included; 0 = all before it */
 };
 
 struct model {
     struct model_config config;
-    struct layer *layers;               /* [n_layers] */
-    const float *embed;                 /* [d_vocab, d_model] */
-    const float *pos_embed;             /* [n_ctx, d_model] or NULL */
+    struct layer *layers;   /* [n_layers] */
+    const float *embed;     /* [d_vocab, d_model] */
+    const float *pos_embed; /* [n_ctx, d_model] or NULL */
     struct norm_weights ln_final;
-    struct matrix unembed;              /* [d_vocab, d_model] */
-    const float *unembed_bias;          /* [d_vocab] or NULL */
-    double *rope_frequency;             /* [rotary_dims / 2], radians per position, scaling applied, float32 values; NULL without rotary */
+    struct matrix unembed;     /* [d_vocab, d_model] */
+    const float *unembed_bias; /* [d_vocab] or NULL */
+    double *rope_frequency;    /* [rotary_dims / 2], radians per position, scaling applied, float32 values; NULL without
+                                  rotary */
 
-    struct tokenizer *tokenizer;        /* NULL where the files have none */
-    char *path;                         /* as found; "embedded tiny model" for that */
-    const char *architecture;           /* row of the architecture table: "llama", "mistral", "gpt2", "qwen2" */
-    char *file_format;                  /* "GGUF v3", "safetensors" */
-    char *weight_types;                 /* "Q4_1 210, F32 61, Q8_0 1": tensors by type */
-    char *config_json;                  /* config.json, or the GGUF metadata without arrays, as JSON */
-    char sha256[65];                    /* of the weight file; of several: of their sha256s (hex) in name order; "" from model_open_header */
-    char tokenizer_sha256[65];          /* of tokenizer.json; of the GGUF's tokenizer arrays; "" without tokenizer */
-    size_t n_parameters;                /* of the weights in the file that are read; a tied unembedding counts once */
-    size_t weight_bytes;                /* float32 bytes that were allocated (mapped F32 tensors cost none); 0 from model_open_header */
-    struct model_storage *storage;      /* owned: mapped files and widened arrays */
+    struct tokenizer *tokenizer; /* NULL where the files have none */
+    char *path;                  /* as found; "embedded tiny model" for that */
+    const char *architecture;    /* row of the architecture table: "llama", "mistral", "gpt2", "qwen2" */
+    char *file_format;           /* "GGUF v3", "safetensors" */
+    char *weight_types;          /* "Q4_1 210, F32 61, Q8_0 1": tensors by type */
+    char *config_json;           /* config.json, or the GGUF metadata without arrays, as JSON */
+    char sha256[65]; /* of the weight file; of several: of their sha256s (hex) in name order; "" from model_open_header
+                      */
+    char tokenizer_sha256[65]; /* of tokenizer.json; of the GGUF's tokenizer arrays; "" without tokenizer */
+    size_t n_parameters;       /* of the weights in the file that are read; a tied unembedding counts once */
+    size_t
+        weight_bytes; /* float32 bytes that were allocated (mapped F32 tensors cost none); 0 from model_open_header */
+    struct model_storage *storage; /* owned: mapped files and widened arrays */
 };
 
 /*
@@ -105,7 +109,8 @@ struct model {
  * folder), else the embedded tiny model. The pool widens weights in parallel. *out is the caller's.
  */
 int model_open(struct model **out, const char *where, struct pool *pool, struct err *err);
-/* Config, tokenizer, sizes and tensor list only: weights stay unread, pointers to them NULL. For `info`, `tokenize`, `sites`. */
+/* Config, tokenizer, sizes and tensor list only: weights stay unread, pointers to them NULL. For `info`, `tokenize`,
+ * `sites`. */
 int model_open_header(struct model **out, const char *where, struct err *err);
 void model_free(struct model *m); /* NULL is fine */
 

@@ -241,24 +241,6 @@ static int mlp(struct pass *p, size_t l, struct err *err)
     return visit_rows(p, SITE_MLP_OUT, l, p->b.delta, 0, n, NULL, err);
 }
 
-/* A number that is not finite is an error at the site where it arose, never passed on. */
-static int check_finite(const struct pass *p, enum site site, size_t layer, const real *x, size_t row_size,
-                        size_t n_rows, const size_t *rows, struct err *err)
-{
-    char name[SITE_NAME_MAX];
-    if (kernels_of(p->rt)->all_finite(x, n_rows * row_size))
-        return 0;
-    size_t r = 0;
-    while (r + 1 < n_rows && kernels_of(p->rt)->all_finite(x + r * row_size, row_size))
-        r++;
-    size_t row = rows ? rows[r] : r, prompt = 0;
-    while (p->b.row_offset[prompt + 1] <= row)
-        prompt++;
-    const char *id = p->f->prompts[prompt].name;
-    return err_set(err, ERR_NUMERIC, "%s: NaN or infinite at token %zu of prompt %s",
-                   site_name((struct site_ref){ site, layer }, name), row - p->b.row_offset[prompt], id ? id : "?");
-}
-
 static void add_step(struct row_job *job, size_t row)
 {
     const struct REAL_NAME(kernels) *k = kernels_of(job->p->rt);
@@ -274,7 +256,7 @@ static int add_to_stream(struct pass *p, enum site site, size_t layer, struct er
     atomic_bool odd = false;
     for_rows((struct row_job){ .p = p, .n_rows = p->n_rows, .in = p->b.delta, .out = p->b.resid, .odd = &odd },
              add_step);
-    return odd ? check_finite(p, site, layer, p->b.delta, p->model->config.d_model, p->n_rows, NULL, err) : 0;
+    return odd ? check_finite(p, site, layer, p->b.delta, p->model->config.d_model, 0, p->n_rows, NULL, err) : 0;
 }
 
 static int block(struct pass *p, size_t l, struct err *err)
@@ -315,10 +297,8 @@ static int finish(struct pass *p, struct err *err)
         return rc;
     for (size_t first = 0; first < p->n_final; first += CHUNK_ROWS) {
         size_t n = p->n_final - first < CHUNK_ROWS ? p->n_final - first : CHUNK_ROWS;
-        const size_t *rows = p->b.final_rows + first;
         matmul(p, &m->unembed, m->unembed_bias, x + first * d, d, n, p->b.logits, n_vocab);
-        if ((rc = check_finite(p, SITE_LOGITS, 0, p->b.logits, n_vocab, n, rows, err)) ||
-            (rc = visit_rows(p, SITE_LOGITS, 0, p->b.logits, first, n, rows, err)))
+        if ((rc = visit_rows(p, SITE_LOGITS, 0, p->b.logits, first, n, p->b.final_rows + first, err)))
             return rc;
     }
     return 0;

@@ -10,6 +10,7 @@
 #define attend REAL_NAME(attend)
 #define visit_rows REAL_NAME(visit_rows)
 #define visit_edges REAL_NAME(visit_edges)
+#define check_finite REAL_NAME(check_finite)
 
 static inline const struct REAL_NAME(kernels) * kernels_of(const struct runtime *rt)
 {
@@ -47,5 +48,12 @@ int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t 
                const size_t *rows, struct err *err);
 /* The same for one prompt of an EDGES site: data[n_heads, n_tokens, n_tokens]. */
 int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t prompt, struct err *err);
+
+/*
+ * A number of x[n_rows, row_size] that is not finite is an error that names the site, the token and the prompt; such
+ * numbers are never passed on. Rows as in visit_rows.
+ */
+int check_finite(const struct pass *p, enum site site, size_t layer, const real *x, size_t row_size, size_t first_row,
+                 size_t n_rows, const size_t *rows, struct err *err);
 
 #endif

@@ -27,7 +27,7 @@
     void (*gain_bias)(const real *x, const float *gain, const float *bias, size_t n, real *out);                       \
     void (*add)(const real *a, const real *b, size_t n, real *out);                                                    \
     void (*add_bias)(real * x, const float *bias, size_t n);                                                           \
-    /* in place; -inf becomes 0; a row of -inf only becomes all 0. Sum in double */                                    \
+    /* in place; -inf becomes 0; a row of -inf only becomes all 0; NaN or inf makes all NaN. Sum in double */          \
     void (*softmax)(real * x, size_t n);                                                                               \
     /* out = activation(pre) [* linear]; linear may be NULL, out may be pre */                                         \
     void (*activate)(enum activation kind, const real *pre, const real *linear, size_t n, real *out);                  \

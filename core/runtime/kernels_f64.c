@@ -46,7 +46,7 @@ static void softmax(double *x, size_t n)
 {
     double top = -INFINITY, total = 0;
     for (size_t i = 0; i < n; i++)
-        top = x[i] > top ? x[i] : top;
+        top = x[i] > top || isnan(x[i]) ? x[i] : top;
     if (top == -INFINITY) {
         memset(x, 0, n * sizeof *x);
         return;
@@ -67,7 +67,7 @@ static double activation(enum activation kind, double x)
     case ACTIVATION_SILU:
         return x / (1 + exp(-x));
     case ACTIVATION_RELU:
-        return x > 0 ? x : 0;
+        return x < 0 ? 0 : x; /* NaN stays */
     }
     return NAN;
 }

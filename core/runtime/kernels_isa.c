@@ -82,13 +82,32 @@ static inline void store_tail(float *x, size_t n, vec v)
     memcpy(x, &v, n * sizeof *x);
 }
 
+static bool any_lane(ivec mask)
+{
+    int32_t any = 0;
+    for (int i = 0; i < VEC_LANES; i++)
+        any |= mask[i];
+    return any != 0;
+}
+
 static void softmax(float *x, size_t n)
 {
     vec m = vec_all(-INFINITY);
+    ivec odd = { 0 }; /* NaN or inf, which comparisons and vec_exp would turn into numbers */
     size_t i = 0;
-    for (; i + VEC_LANES <= n; i += VEC_LANES)
-        m = vec_max(vec_load(x + i), m);
-    m = vec_max(load_tail(x + i, n - i, -INFINITY), m);
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        vec v = vec_load(x + i);
+        odd |= ~(v < vec_all(INFINITY));
+        m = vec_max(v, m);
+    }
+    vec tail = load_tail(x + i, n - i, -INFINITY);
+    odd |= ~(tail < vec_all(INFINITY));
+    m = vec_max(tail, m);
+    if (any_lane(odd)) {
+        for (i = 0; i < n; i++)
+            x[i] = NAN;
+        return;
+    }
     float top = vec_max_lane(m);
     if (top == -INFINITY) {
         memset(x, 0, n * sizeof *x);
@@ -131,7 +150,7 @@ static inline vec gelu_tanh(vec x)
 
 static inline vec relu(vec x)
 {
-    return vec_select(x > vec_all(0), x, vec_all(0));
+    return vec_select(x < vec_all(0), vec_all(0), x); /* NaN stays */
 }
 
 #define ACTIVATE(fn)                                                                                                   \

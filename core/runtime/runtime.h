@@ -41,18 +41,19 @@ struct runtime;
 enum precision { PRECISION_F32, PRECISION_F64 };
 
 struct prompt {
-    const int32_t *tokens; /* [n_tokens] */
-    size_t n_tokens;       /* 1 .. n_ctx */
+    const int32_t *tokens;             /* [n_tokens] */
+    size_t n_tokens;                   /* 1 .. n_ctx */
     size_t subject_begin, subject_end; /* token span, equal when there is no subject */
-    const char *name;      /* the fact's id, for messages; may be NULL */
+    const char *name;                  /* the fact's id, for messages; may be NULL */
 };
 
 /*
  * What a sink receives; borrowed for the duration of the call, always in the runtime's precision.
  * Row sites: n_rows rows of row_size numbers; row r is token row first_row + r of the batch (rows are the
  * prompts' tokens one after another), or rows[r] where rows is not NULL (the final norm and logits, when
- * only some rows are wanted). Large sites (hook_result, logits) come in several calls of consecutive rows. EDGES sites come prompt by prompt: data is [n_heads, n_tokens, n_tokens] of
- * prompt number `prompt`, first_row its first token row, n_rows its tokens.
+ * only some rows are wanted). Large sites (hook_result, logits) come in several calls of consecutive rows. EDGES sites
+ * come prompt by prompt: data is [n_heads, n_tokens, n_tokens] of prompt number `prompt`, first_row its first token
+ * row, n_rows its tokens.
  */
 struct site_view {
     enum site site;
@@ -90,12 +91,12 @@ size_t kv_cache_tokens(const struct kv_cache *cache);
 struct forward {
     const struct prompt *prompts;
     size_t n_prompts;
-    const struct site_set *reads;    /* NULL: nothing is read */
-    const struct edit_list *edits;   /* NULL: none; resolved for each prompt */
-    struct sink *sink;               /* NULL only where nothing is read */
+    const struct site_set *reads;  /* NULL: nothing is read */
+    const struct edit_list *edits; /* NULL: none; resolved for each prompt */
+    struct sink *sink;             /* NULL only where nothing is read */
     /* The final norm and logits are computed for these rows only: 1 byte a row; NULL = all rows. */
     const unsigned char *final_rows;
-    struct kv_cache *cache;          /* one prompt only: its tokens continue the cached ones; NULL otherwise */
+    struct kv_cache *cache; /* one prompt only: its tokens continue the cached ones; NULL otherwise */
 };
 
 int runtime_create(struct runtime **out, const struct model *model, struct pool *pool, enum precision precision,

@@ -65,6 +65,23 @@ static size_t units_of(enum site site, const struct model_config *c)
     }
 }
 
+int check_finite(const struct pass *p, enum site site, size_t layer, const real *x, size_t row_size, size_t first_row,
+                 size_t n_rows, const size_t *rows, struct err *err)
+{
+    char name[SITE_NAME_MAX];
+    if (kernels_of(p->rt)->all_finite(x, n_rows * row_size))
+        return 0;
+    size_t r = 0;
+    while (r + 1 < n_rows && kernels_of(p->rt)->all_finite(x + r * row_size, row_size))
+        r++;
+    size_t row = rows ? rows[r] : first_row + r, prompt = 0;
+    while (p->b.row_offset[prompt + 1] <= row)
+        prompt++;
+    const char *id = p->f->prompts[prompt].name;
+    return err_set(err, ERR_NUMERIC, "%s: NaN or infinite at token %zu of prompt %s",
+                   site_name((struct site_ref){ site, layer }, name), row - p->b.row_offset[prompt], id ? id : "?");
+}
+
 static int show(struct pass *p, enum site site, size_t layer, const real *data, size_t prompt, size_t first_row,
                 size_t n_rows, size_t row_size, const size_t *rows, struct err *err)
 {
@@ -93,7 +110,7 @@ int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t 
         for (size_t e = 0; (touch & TOUCH_EDIT) && e < p->n_edits; e++)
             if (applies(p->b.edits[e].edit, site, layer))
                 edit_rows(&p->b.edits[e], data, row_size, units_of(site, c), first_row, n_rows, rows);
-        if (touch & TOUCH_READ)
+        if ((touch & TOUCH_READ) && !(rc = check_finite(p, site, layer, data, row_size, first_row, n_rows, rows, err)))
             rc = show(p, site, layer, data, 0, first_row, n_rows, row_size, rows, err);
     }
     if (site_order(site, layer, c->n_layers) >= p->stop)
@@ -121,6 +138,20 @@ static void edit_edges(const struct pass *p, const struct row_edit *row, size_t 
     }
 }
 
+/* Masked and blocked edges are -inf in the scores. */
+static int check_edges(const struct pass *p, enum site site, size_t layer, const real *x, size_t prompt, size_t n,
+                       struct err *err)
+{
+    char name[SITE_NAME_MAX];
+    const char *id = p->f->prompts[prompt].name;
+    for (size_t i = 0; i < p->model->config.n_heads * n * n; i++)
+        if (!(x[i] < (real)INFINITY))
+            return err_set(err, ERR_NUMERIC, "%s: NaN or infinite at head %zu, query %zu, key %zu of prompt %s",
+                           site_name((struct site_ref){ site, layer }, name), i / (n * n), i / n % n, i % n,
+                           id ? id : "?");
+    return 0;
+}
+
 int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t prompt, struct err *err)
 {
     unsigned touch = touched(p, site, layer);
@@ -130,5 +161,7 @@ int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t
     if (!(touch & TOUCH_READ))
         return 0;
     size_t n = p->f->prompts[prompt].n_tokens;
-    return show(p, site, layer, data, prompt, p->b.row_offset[prompt], n, p->model->config.n_heads * n, NULL, err);
+    int rc = check_edges(p, site, layer, data, prompt, n, err);
+    return rc ? rc
+              : show(p, site, layer, data, prompt, p->b.row_offset[prompt], n, p->model->config.n_heads * n, NULL, err);
 }

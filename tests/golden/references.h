@@ -37,7 +37,7 @@ struct references {
     size_t *rows; /* stored rows of the packed prompts, rising */
     size_t token_offset[REFERENCE_MOST_PROMPTS + 1];
     struct prompt prompts[REFERENCE_MOST_PROMPTS];
-    char names[REFERENCE_MOST_PROMPTS][8];
+    char names[REFERENCE_MOST_PROMPTS][24];
 };
 
 /* Number i of an F64 or I32 tensor; tensor_widen would round to float. */

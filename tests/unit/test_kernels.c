@@ -98,6 +98,26 @@ static void softmax_matches_libm(void **state)
         }
 }
 
+static void softmax_passes_on_what_is_no_number(void **state)
+{
+    (void)state;
+    const float odd[] = { NAN, INFINITY, -NAN };
+    const struct kernels_f32 *table[3];
+    for (size_t t = 0, n_tables = tables(table); t < n_tables; t++)
+        for (size_t s = 0; s < N_SIZES; s++)
+            for (size_t at = 0; at < sizes[s]; at += 1 + at / 3)
+                for (size_t k = 0; k < sizeof odd / sizeof *odd; k++) {
+                    float x[MOST];
+                    double wide[MOST];
+                    fill(x, wide, sizes[s], 3, 9);
+                    wide[at] = (double)(x[at] = odd[k]);
+                    table[t]->softmax(x, sizes[s]);
+                    kernels_f64()->softmax(wide, sizes[s]);
+                    assert_false(table[t]->all_finite(x, sizes[s]));
+                    assert_false(kernels_f64()->all_finite(wide, sizes[s]));
+                }
+}
+
 static void softmax_of_nothing_visible_is_zero(void **state)
 {
     (void)state;
@@ -245,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(softmax_matches_libm),
+        cmocka_unit_test(softmax_passes_on_what_is_no_number),
         cmocka_unit_test(softmax_of_nothing_visible_is_zero),
         cmocka_unit_test(activations_match_libm),
         cmocka_unit_test(activation_multiplies_the_linear_branch),
