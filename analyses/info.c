@@ -1,5 +1,6 @@
 /* strata info: what a model is, from its header alone. */
 #include "analyses/cli/output.h"
+#include "analyses/cli/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,13 +24,6 @@ static const char *activation_name(enum activation activation)
 #undef X
     };
     return names[activation];
-}
-
-/* "blocks.L.attn.hook_z" */
-static void full_name(enum site site, char name[SITE_NAME_MAX])
-{
-    const struct site_row *row = site_row(site);
-    snprintf(name, SITE_NAME_MAX, "%s%s", row->per_layer ? "blocks.L." : "", row->name);
 }
 
 /* Bytes of working memory for one batch at its usual size, the lens's reads as the example. */
@@ -101,7 +95,7 @@ static void add_sites(const struct model_config *c, struct strbuf *out)
     for (int s = 0; s < N_SITES; s++) {
         if (site_missing((enum site)s, c))
             continue;
-        full_name((enum site)s, name);
+        site_of_layers((enum site)s, name);
         if (column + strlen(name) > 90) {
             strbuf_addf(out, "\n%-13s ", "");
             column = 0;
@@ -112,7 +106,7 @@ static void add_sites(const struct model_config *c, struct strbuf *out)
     strbuf_addc(out, '\n');
     for (int s = 0; s < N_SITES; s++)
         if (site_missing((enum site)s, c)) {
-            full_name((enum site)s, name);
+            site_of_layers((enum site)s, name);
             strbuf_addf(out, "%-13s %s: %s\n", "no site", name, site_missing((enum site)s, c));
         }
 }
@@ -183,7 +177,7 @@ static void add_json_sites(const struct model_config *c, struct strbuf *out)
     strbuf_adds(out, "\"sites\":[");
     for (int s = 0; s < N_SITES; s++)
         if (!site_missing((enum site)s, c)) {
-            full_name((enum site)s, name);
+            site_of_layers((enum site)s, name);
             strbuf_addf(out, "%s\"%s\"", comma, name);
             comma = ",";
         }
@@ -191,7 +185,7 @@ static void add_json_sites(const struct model_config *c, struct strbuf *out)
     comma = "";
     for (int s = 0; s < N_SITES; s++)
         if (site_missing((enum site)s, c)) {
-            full_name((enum site)s, name);
+            site_of_layers((enum site)s, name);
             strbuf_addf(out, "%s\"%s\":\"%s\"", comma, name, site_missing((enum site)s, c));
             comma = ",";
         }

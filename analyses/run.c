@@ -396,11 +396,12 @@ static int open_job(struct job *job, struct cli *cli, struct err *err)
     if (rc)
         return rc;
     const struct model_config *config = &job->session.model->config;
-    size_t most = top < config->d_vocab ? top : config->d_vocab;
+    if (top > config->d_vocab)
+        return err_set(err, ERR_ARG, "--top %zu: the vocabulary has %zu tokens", top, config->d_vocab);
     rc = read_edits(job, err);
     rc = rc ? rc : site_set_init(&job->reads, config, err);
     rc = rc ? rc : site_set_add(&job->reads, "logits", err);
-    rc = rc ? rc : next_token_init(&job->next, most, err);
+    rc = rc ? rc : next_token_init(&job->next, top, err);
     if (rc)
         return rc;
     job->logits = mem_array(config->d_vocab, sizeof *job->logits);

@@ -1,15 +1,9 @@
 /* strata sites: every site, as the table of sites has it; with a model, its own sizes. */
 #include "analyses/cli/output.h"
+#include "analyses/cli/text.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* "blocks.L.attn.hook_z" */
-static void full_name(enum site site, char name[SITE_NAME_MAX])
-{
-    const struct site_row *row = site_row(site);
-    snprintf(name, SITE_NAME_MAX, "%s%s", row->per_layer ? "blocks.L." : "", row->name);
-}
 
 /* "row, 9, 64", the axes' names without a model; "9, query, key" for squares of edges. */
 static void shape_text(enum site site, const struct model_config *c, char *text, size_t size)
@@ -42,7 +36,7 @@ static void add_text(const struct model *m, struct strbuf *out)
         enum site site = (enum site)s;
         const struct site_row *row = site_row(site);
         char name[SITE_NAME_MAX], shape[64], only[64] = "";
-        full_name(site, name);
+        site_of_layers(site, name);
         shape_text(site, c, shape, sizeof shape);
         if (!c && row->condition != SITE_IF_ALWAYS)
             snprintf(only, sizeof only, " (not in every model)");
@@ -79,7 +73,7 @@ static void add_json_site(enum site site, const struct model_config *c, struct s
 {
     const struct site_row *row = site_row(site);
     char name[SITE_NAME_MAX], shape[64];
-    full_name(site, name);
+    site_of_layers(site, name);
     shape_text(site, c, shape, sizeof shape);
     strbuf_adds(out, "{\"name\":");
     strbuf_add_json(out, name, strlen(name));

@@ -67,6 +67,13 @@ int cli_text_or_input(struct cli *cli, const char *what, struct err *err)
     return 0;
 }
 
+const char *site_of_layers(enum site site, char name[SITE_NAME_MAX])
+{
+    const struct site_row *row = site_row(site);
+    snprintf(name, SITE_NAME_MAX, "%s%s", row->per_layer ? "blocks.L." : "", row->name);
+    return name;
+}
+
 void add_token_text(struct strbuf *out, const struct tokenizer *tok, int32_t id)
 {
     size_t n = 0;

@@ -1,6 +1,4 @@
-/*
- * Prompts from the command line, and tokens as text.
- */
+/* Prompts from the command line; tokens and sites as text. */
 #ifndef STRATA_ANALYSES_CLI_TEXT_H
 #define STRATA_ANALYSES_CLI_TEXT_H
 
@@ -13,6 +11,9 @@
 int cli_text_argument(const struct cli *cli, char **out, struct err *err);
 /* Usage error unless there is either a text argument or -i FILE. */
 int cli_text_or_input(struct cli *cli, const char *what, struct err *err);
+
+/* "blocks.L.attn.hook_z": a site of every layer. Returns name. */
+const char *site_of_layers(enum site site, char name[SITE_NAME_MAX]);
 
 /* A token's bytes as a JSON string; "" for ids without one. Bytes that are no UTF-8 (part of a character) are U+FFFD.
  */
