@@ -42,6 +42,16 @@ static void fill_line(const struct lens_result *lens, size_t first, size_t n_sta
     }
 }
 
+/* "␣Paris (answer)": which space a token has is part of what it is. */
+static int line_name(const struct model *m, int32_t token, bool answer, char **out, struct err *err)
+{
+    struct strbuf name = STRBUF_INIT;
+    token_text_padded(&name, m, token, 0);
+    strbuf_adds(&name, answer ? " (answer)" : "");
+    *out = name.data;
+    return strbuf_failed(&name) ? err_nomem(err, "a figure") : 0;
+}
+
 static int draw_rank(struct figures *f, struct err *err)
 {
     const struct fact_trace *t = f->r->trace;
@@ -56,7 +66,7 @@ static int draw_rank(struct figures *f, struct err *err)
             fill_line(&t->rival_lens, (i - 1) * n, n, own);
         else
             fill_line(&t->lens, (t->n_rows - 1) * n, n, own);
-        rc = token_text_copy(f->r->model, i ? t->rivals[i - 1] : t->answer, &names[i], err);
+        rc = line_name(f->r->model, i ? t->rivals[i - 1] : t->answer, !i, &names[i], err);
         lines[i] = (struct fact_line){ .name = names[i], .rank = own, .prob = own + n };
     }
     const struct fact_figure figure = { .n_layers = n, .n_lines = n_lines, .labels = f->r->labels, .lines = lines };
