@@ -23,9 +23,49 @@ struct nfc {
     size_t n, capacity, sorted_capacity;
 };
 
+/*
+ * The Unicode data behind the `tokenizers` library's NFC are of version 9: to it, marks that came later are like
+ * letters, and characters that came later have no decomposition. U+0600 to U+1E7FF, rising.
+ */
+static bool is_newer_mark(utf8proc_int32_t cp)
+{
+    static const utf8proc_int32_t ranges[][2] = {
+        { 0x7fd, 0x7fd },     { 0x897, 0x897 },     { 0x898, 0x89f },     { 0x8ca, 0x8d3 },     { 0x9fe, 0x9fe },
+        { 0xc3c, 0xc3c },     { 0xd3b, 0xd3c },     { 0xeba, 0xeba },     { 0x1715, 0x1715 },   { 0x1abf, 0x1ace },
+        { 0x1df6, 0x1dfa },   { 0xa82c, 0xa82c },   { 0x10d24, 0x10d27 }, { 0x10d69, 0x10d6d }, { 0x10eab, 0x10eac },
+        { 0x10efc, 0x10efc }, { 0x10efd, 0x10eff }, { 0x10f46, 0x10f50 }, { 0x10f82, 0x10f85 }, { 0x11070, 0x11070 },
+        { 0x1133b, 0x1133b }, { 0x113ce, 0x113d0 }, { 0x113e1, 0x113e2 }, { 0x1145e, 0x1145e }, { 0x11839, 0x1183a },
+        { 0x1193d, 0x1193e }, { 0x11943, 0x11943 }, { 0x119e0, 0x119e0 }, { 0x11a34, 0x11a34 }, { 0x11a47, 0x11a47 },
+        { 0x11a99, 0x11a99 }, { 0x11d42, 0x11d42 }, { 0x11d44, 0x11d45 }, { 0x11d97, 0x11d97 }, { 0x11f41, 0x11f42 },
+        { 0x1612f, 0x1612f }, { 0x16ff0, 0x16ff1 }, { 0x1e08f, 0x1e08f }, { 0x1e130, 0x1e136 }, { 0x1e2ae, 0x1e2ae },
+        { 0x1e2ec, 0x1e2ef }, { 0x1e4ec, 0x1e4ef }, { 0x1e5ee, 0x1e5ef }
+    };
+    size_t low = 0, high = sizeof ranges / sizeof *ranges;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (cp > ranges[middle][1])
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof ranges / sizeof *ranges && cp >= ranges[low][0];
+}
+
+/* Of characters that utf8proc decomposes. */
+static bool is_newer_composite(utf8proc_int32_t cp)
+{
+    static const utf8proc_int32_t known[] = { 0x1109a, 0x1109c, 0x110ab, 0x1112e, 0x1112f, 0x1134b,
+                                              0x1134c, 0x114bb, 0x114bc, 0x114be, 0x115ba, 0x115bb };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (cp == known[i])
+            return false;
+    return cp >= 0x10000 && !(cp >= 0x1d15e && cp <= 0x1d1c0) && !(cp >= 0x2f800 && cp <= 0x2fa1d);
+}
+
 static unsigned class_of(utf8proc_int32_t cp)
 {
-    return cp < 0x300 ? 0 : (unsigned)utf8proc_get_property(cp)->combining_class;
+    unsigned class = cp < 0x300 ? 0 : (unsigned)utf8proc_get_property(cp)->combining_class;
+    return class && !is_newer_mark(cp) ? class : 0;
 }
 
 static int decompose(struct nfc *x, const char *text, size_t len, struct err *err)
@@ -36,6 +76,8 @@ static int decompose(struct nfc *x, const char *text, size_t len, struct err *er
         utf8proc_int32_t parts[8];
         i += utf8_decode(text + i, len - i, &cp);
         utf8proc_ssize_t k = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 8, UTF8PROC_DECOMPOSE, NULL);
+        if (k > 1 && is_newer_composite((utf8proc_int32_t)cp))
+            parts[0] = (utf8proc_int32_t)cp, k = 1;
         if (k < 1 || k > 8 || !mem_grow(&x->chars, &x->capacity, x->n + (size_t)k, sizeof *x->chars))
             return err_nomem(err, "normalizing a text");
         for (utf8proc_ssize_t j = 0; j < k; j++)
@@ -77,7 +119,8 @@ static int order(struct nfc *x, struct err *err)
 static utf8proc_int32_t composed(utf8proc_int32_t first, utf8proc_int32_t second)
 {
     utf8proc_int32_t pair[3] = { first, second, 0 };
-    return utf8proc_normalize_utf32(pair, 2, UTF8PROC_COMPOSE | UTF8PROC_STABLE) == 1 ? pair[0] : -1;
+    bool one = utf8proc_normalize_utf32(pair, 2, UTF8PROC_COMPOSE | UTF8PROC_STABLE) == 1;
+    return one && !is_newer_composite(pair[0]) ? pair[0] : -1;
 }
 
 static void compose(struct nfc *x)
