@@ -70,7 +70,7 @@ help:
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck'
 	@echo '  data-check  validate data/facts'
-	@echo '  install     to PREFIX=$(PREFIX): program, header, static library, pkg-config file'
+	@echo '  install     to PREFIX=$(PREFIX): program, headers, static library, pkg-config file'
 	@echo '  clean       remove build/'
 
 deps:
@@ -108,9 +108,11 @@ data-check:
 install: build
 	install -D -m755 $(STRATA) $(DESTDIR)$(PREFIX)/bin/strata
 	install -D -m644 $(LIB) $(DESTDIR)$(PREFIX)/lib/libstrata.a
-	install -D -m644 core/strata.h $(DESTDIR)$(PREFIX)/include/strata.h
+	install -D -m644 core/strata.h $(DESTDIR)$(PREFIX)/include/strata/strata.h
+	for h in $$($(CC) $(STRATA_CFLAGS) -MM core/strata.h | grep -oE '(core/[a-z]+|probes)/[a-z0-9_]+\.h'); do \
+	    install -D -m644 $$h $(DESTDIR)$(PREFIX)/include/strata/$$h; done
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' core/strata.pc.in \
+	sed -e 's|@PREFIX@|$(abspath $(PREFIX))|' -e 's|@VERSION@|$(VERSION)|' -e 's|@REQUIRES@|$(PKGS)|' core/strata.pc.in \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/strata.pc
 
 clean:

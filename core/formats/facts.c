@@ -259,6 +259,11 @@ void facts_close(struct facts *f)
     free(f);
 }
 
+void facts_keep_blank(struct facts *f)
+{
+    f->keep_blank = true;
+}
+
 const char *facts_name(const struct facts *f)
 {
     return f->name;

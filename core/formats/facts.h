@@ -50,6 +50,8 @@ struct facts;
 int facts_open(struct facts **out, const char *path, struct err *err);
 /* 1: *fact filled; 0: end of file; negative: error "FILE: line N: what is wrong". Unknown JSON keys are ignored. */
 int facts_next(struct facts *facts, struct fact *fact, struct err *err);
+/* TXT: blank lines are prompts too, so that facts and lines go together. Before the first facts_next. */
+void facts_keep_blank(struct facts *facts);
 void facts_close(struct facts *facts); /* NULL is fine */
 const char *facts_name(const struct facts *facts);
 

@@ -35,6 +35,7 @@ struct facts {
     FILE *file;
     bool is_stdin; /* not ours to close */
     enum facts_format format;
+    bool keep_blank;
 
     char *buffer; /* [FACTS_BUFFER], bytes at..end are not consumed yet */
     size_t at, end;

@@ -187,7 +187,7 @@ int facts_txt_next(struct facts *f, struct fact *fact, struct err *err)
         got = facts_read_line(f, err);
         if (got <= 0)
             return got;
-    } while (facts_is_blank(f->line.data, f->line.len));
+    } while (!f->keep_blank && facts_is_blank(f->line.data, f->line.len));
     fact->prompt = f->line.data;
     fact->line = f->line_number;
     return 1;

@@ -252,7 +252,7 @@ static int read_text(const struct h5_file *f, hid_t attribute, hid_t type, const
 int h5_get_text(const struct h5_file *f, hid_t object, const char *name, char **out, struct err *err)
 {
     hid_t attribute = -1, type = -1;
-    hssize_t n;
+    hssize_t n = 0;
     int rc = open_attribute(f, object, name, H5T_STRING, &attribute, &type, &n, err);
     if (!rc && n != 1)
         rc = err_set(err, ERR_FORMAT, "%s: attribute '%s' is not one text", f->path, name);

@@ -22,6 +22,7 @@
 #include "core/base/err.h"
 #include "core/store/store_type.h"
 
+#define H5_USE_110_API 1 /* newer libraries keep it */
 #include <hdf5.h>
 #include <stdbool.h>
 #include <stdint.h>

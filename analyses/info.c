@@ -1,0 +1,247 @@
+/* strata info: what a model is, from its header alone. */
+#include "analyses/cli/output.h"
+#include "analyses/cli/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *norm_name(enum norm_kind kind)
+{
+    return kind == NORM_RMS ? "rms" : "layer";
+}
+
+static const char *position_name(enum position_kind kind)
+{
+    return kind == POSITION_ROTARY ? "rotary" : "learned";
+}
+
+static const char *activation_name(enum activation activation)
+{
+    static const char *const names[] = {
+#define X(id, name) name,
+        ACTIVATIONS(X)
+#undef X
+    };
+    return names[activation];
+}
+
+/* Bytes of working memory for one batch at its usual size, the lens's reads as the example. */
+static size_t working_bytes(const struct model *m, const struct cli *cli)
+{
+    size_t rows = runtime_batch_rows(), longest = m->config.n_ctx < rows ? m->config.n_ctx : rows;
+    return runtime_memory(m, cli->precision, cli->threads, rows, longest, NULL);
+}
+
+/* --- text --- */
+
+static void add_row(struct strbuf *out, const char *name)
+{
+    strbuf_addf(out, "%-13s ", name);
+}
+
+static double mib(size_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+static void add_shape(const struct model_config *c, struct strbuf *out)
+{
+    add_row(out, "layers");
+    strbuf_addf(out, "%zu\n", c->n_layers);
+    add_row(out, "heads");
+    strbuf_addf(out, "%zu, d_head %zu", c->n_heads, c->d_head);
+    if (c->n_kv_heads != c->n_heads)
+        strbuf_addf(out, "; %zu key/value heads, each for %zu query heads", c->n_kv_heads, c->n_heads / c->n_kv_heads);
+    strbuf_addc(out, '\n');
+    add_row(out, "widths");
+    strbuf_addf(out, "d_model %zu, d_mlp %zu (%s%s)\n", c->d_model, c->d_mlp, c->gated_mlp ? "gated, " : "",
+                activation_name(c->activation));
+    add_row(out, "vocabulary");
+    strbuf_addf(out, "%zu, unembedding %s\n", c->d_vocab, c->tied ? "tied to the embedding" : "of its own");
+    add_row(out, "context");
+    strbuf_addf(out, "%zu tokens\n", c->n_ctx);
+    add_row(out, "norm");
+    strbuf_addf(out, "%s, eps %g\n", c->norm == NORM_RMS ? "RMS" : "LayerNorm", c->norm_eps);
+    add_row(out, "positions");
+    if (c->position == POSITION_ROTARY)
+        strbuf_addf(out, "rotary in %zu of %zu dimensions of a head, theta %g, scaling %s\n", c->rotary_dims, c->d_head,
+                    c->rope_theta, c->rope_scaling);
+    else
+        strbuf_adds(out, "learned\n");
+}
+
+static void add_tokenizer(const struct model *m, struct strbuf *out)
+{
+    add_row(out, "tokenizer");
+    if (!m->tokenizer) {
+        strbuf_adds(out, "none: give token ids\n");
+        return;
+    }
+    strbuf_adds(out, tokenizer_describe(m->tokenizer));
+    int32_t bos = tokenizer_bos(m->tokenizer), eos = tokenizer_eos(m->tokenizer);
+    if (bos >= 0)
+        strbuf_addf(out, ", BOS %d", (int)bos);
+    if (eos >= 0)
+        strbuf_addf(out, ", EOS %d", (int)eos);
+    strbuf_addc(out, '\n');
+}
+
+static void add_sites(const struct model_config *c, struct strbuf *out)
+{
+    size_t column = 0;
+    char name[SITE_NAME_MAX];
+    add_row(out, "sites");
+    for (int s = 0; s < N_SITES; s++) {
+        if (site_missing((enum site)s, c))
+            continue;
+        site_of_layers((enum site)s, name);
+        if (column + strlen(name) > 90) {
+            strbuf_addf(out, "\n%-13s ", "");
+            column = 0;
+        }
+        strbuf_addf(out, "%s%s", column ? " " : "", name);
+        column += strlen(name) + 1;
+    }
+    strbuf_addc(out, '\n');
+    for (int s = 0; s < N_SITES; s++)
+        if (site_missing((enum site)s, c)) {
+            site_of_layers((enum site)s, name);
+            strbuf_addf(out, "%-13s %s: %s\n", "no site", name, site_missing((enum site)s, c));
+        }
+}
+
+static void add_text(const struct model *m, const struct cli *cli, struct strbuf *out)
+{
+    add_row(out, "model");
+    strbuf_addf(out, "%s\n", m->path);
+    add_row(out, "architecture");
+    strbuf_addf(out, "%s\n", m->architecture);
+    add_row(out, "format");
+    strbuf_addf(out, "%s, tensors by type: %s\n", m->file_format, m->weight_types);
+    add_shape(&m->config, out);
+    add_row(out, "parameters");
+    strbuf_addf(out, "%zu\n", m->n_parameters);
+    add_row(out, "memory");
+    strbuf_addf(out, "%.1f MiB: weights as float32 %.1f, working memory %.1f (batches of %zu tokens, %d threads)\n",
+                mib(model_planned_bytes(m)) + mib(working_bytes(m, cli)), mib(model_planned_bytes(m)),
+                mib(working_bytes(m, cli)), runtime_batch_rows(), cli->threads);
+    add_tokenizer(m, out);
+    add_sites(&m->config, out);
+}
+
+/* --- JSON --- */
+
+static void add_string(struct strbuf *out, const char *key, const char *value)
+{
+    strbuf_addf(out, "\"%s\":", key);
+    if (value)
+        strbuf_add_json(out, value, strlen(value));
+    else
+        strbuf_adds(out, "null");
+    strbuf_addc(out, ',');
+}
+
+/* "Q4_1 210, F32 61" as {"Q4_1":210,"F32":61} */
+static void add_types(struct strbuf *out, const char *types)
+{
+    strbuf_adds(out, "\"weight_types\":{");
+    for (const char *at = types; *at;) {
+        size_t name = strcspn(at, " "), count = strcspn(at + name, ",");
+        strbuf_addf(out, "%s\"%.*s\":%.*s", at == types ? "" : ",", (int)name, at, (int)count - 1, at + name + 1);
+        at += name + count;
+        at += strspn(at, ", ");
+    }
+    strbuf_adds(out, "},");
+}
+
+static void add_json_config(const struct model_config *c, struct strbuf *out)
+{
+    strbuf_addf(out,
+                "\"n_layers\":%zu,\"n_heads\":%zu,\"n_kv_heads\":%zu,\"d_model\":%zu,\"d_head\":%zu,\"d_mlp\":%zu,"
+                "\"d_vocab\":%zu,\"n_ctx\":%zu,",
+                c->n_layers, c->n_heads, c->n_kv_heads, c->d_model, c->d_head, c->d_mlp, c->d_vocab, c->n_ctx);
+    strbuf_addf(out, "\"norm\":\"%s\",\"norm_eps\":%.17g,\"position\":\"%s\",\"rotary_dims\":%zu,", norm_name(c->norm),
+                c->norm_eps, position_name(c->position), c->rotary_dims);
+    if (c->position == POSITION_ROTARY)
+        strbuf_addf(out, "\"rope_theta\":%.17g,\"rope_scaling\":\"%s\",", c->rope_theta, c->rope_scaling);
+    strbuf_addf(out, "\"activation\":\"%s\",\"gated_mlp\":%s,\"tied\":%s,\"attn_scale\":%.17g,",
+                activation_name(c->activation), c->gated_mlp ? "true" : "false", c->tied ? "true" : "false",
+                c->attn_scale);
+}
+
+static void add_json_sites(const struct model_config *c, struct strbuf *out)
+{
+    char name[SITE_NAME_MAX];
+    const char *comma = "";
+    strbuf_adds(out, "\"sites\":[");
+    for (int s = 0; s < N_SITES; s++)
+        if (!site_missing((enum site)s, c)) {
+            site_of_layers((enum site)s, name);
+            strbuf_addf(out, "%s\"%s\"", comma, name);
+            comma = ",";
+        }
+    strbuf_adds(out, "],\"missing_sites\":{");
+    comma = "";
+    for (int s = 0; s < N_SITES; s++)
+        if (site_missing((enum site)s, c)) {
+            site_of_layers((enum site)s, name);
+            strbuf_addf(out, "%s\"%s\":\"%s\"", comma, name, site_missing((enum site)s, c));
+            comma = ",";
+        }
+    strbuf_adds(out, "}");
+}
+
+static void add_json(const struct model *m, const struct cli *cli, struct strbuf *out)
+{
+    strbuf_addc(out, '{');
+    add_string(out, "model", m->path);
+    add_string(out, "architecture", m->architecture);
+    add_string(out, "format", m->file_format);
+    add_types(out, m->weight_types);
+    add_json_config(&m->config, out);
+    strbuf_addf(out, "\"n_parameters\":%zu,\"weight_bytes\":%zu,\"working_bytes\":%zu,", m->n_parameters,
+                model_planned_bytes(m), working_bytes(m, cli));
+    add_string(out, "tokenizer", m->tokenizer ? tokenizer_describe(m->tokenizer) : NULL);
+    add_string(out, "tokenizer_sha256", m->tokenizer ? m->tokenizer_sha256 : NULL);
+    strbuf_addf(out, "\"bos\":%d,\"eos\":%d,", m->tokenizer ? (int)tokenizer_bos(m->tokenizer) : -1,
+                m->tokenizer ? (int)tokenizer_eos(m->tokenizer) : -1);
+    add_json_sites(&m->config, out);
+    strbuf_adds(out, "}\n");
+}
+
+static int run(struct cli *cli, struct err *err)
+{
+    struct model *m;
+    struct strbuf out = STRBUF_INIT;
+    int rc = cli_model_argument(cli, err);
+    rc = rc ? rc : output_format(cli, err);
+    rc = rc ? rc : cli_open_header(&m, cli, err);
+    if (rc)
+        return rc;
+    if (cli->json)
+        add_json(m, cli, &out);
+    else
+        add_text(m, cli, &out);
+    model_free(m);
+    return output_text(cli, &out, 0, err);
+}
+
+const struct command command_info = {
+    .name = "info",
+    .arguments = "[MODEL]",
+    .summary = "what a model is: architecture, sizes, types, memory, tokenizer, sites",
+    .details =
+        "Reads the header only, so that it is quick and says nothing about the weights' values.\n"
+        "\n"
+        "  strata info gpt2\n"
+        "  strata info model.gguf --json | python3 -m json.tool\n"
+        "\n"
+        "JSON keys: model, architecture, format, weight_types (tensors by type), n_layers, n_heads, n_kv_heads,\n"
+        "d_model, d_head, d_mlp, d_vocab, n_ctx, norm, norm_eps, position, rotary_dims, rope_theta,\n"
+        "rope_scaling, activation, gated_mlp, tied, attn_scale, n_parameters, weight_bytes (as float32),\n"
+        "working_bytes, tokenizer, tokenizer_sha256, bos, eos (-1: none), sites, missing_sites.\n",
+    .common = COMMON_MODEL_PATH | COMMON_PRECISION | COMMON_OUTPUT | COMMON_JSON,
+    .most_arguments = 1,
+    .run = run,
+};

@@ -1,0 +1,229 @@
+/* Lens files: the reader. Every number that others use as an index or a shape is checked here. */
+#include "core/base/mem.h"
+#include "core/store/lens_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* "" where the file has no such attribute. */
+static int get_text(const struct h5_file *f, const char *name, char **out, struct err *err)
+{
+    if (h5_has_attribute(f->id, name))
+        return h5_get_text(f, f->id, name, out, err);
+    *out = mem_strdup("");
+    return *out ? 0 : err_nomem(err, "an attribute");
+}
+
+static int get_identity(struct lens_data *d, const struct h5_file *f, struct err *err)
+{
+    char *format = NULL;
+    int64_t version = 0, complete = 0;
+    int rc = 0;
+    if (!h5_has_attribute(f->id, "format"))
+        rc = err_set(err, ERR_FORMAT, "%s: is no file of Strata's: strata lens makes lens files", f->path);
+    if (!rc)
+        rc = h5_get_text(f, f->id, "format", &format, err);
+    if (!rc && strcmp(format, "strata-lens"))
+        rc = err_set(err, ERR_FORMAT, "%s: is a '%.60s' file, not a lens file: strata lens makes one", f->path, format);
+    if (!rc)
+        rc = h5_get_int(f, f->id, "version", &version, err);
+    if (!rc && version != 1)
+        rc = err_set(err, ERR_UNSUPPORTED, "%s: lens file version %lld, this program reads version 1", f->path,
+                     (long long)version);
+    if (!rc)
+        rc = h5_get_int(f, f->id, "complete", &complete, err);
+    d->complete = complete == 1;
+    if (!rc)
+        rc = get_text(f, "site", &d->site, err);
+    if (!rc)
+        rc = get_text(f, "positions", &d->positions, err);
+    if (!rc)
+        rc = get_text(f, "model_path", &d->model_path, err);
+    free(format);
+    return rc;
+}
+
+static int get_length(const struct h5_file *f, const char *name, size_t *n, struct err *err)
+{
+    struct h5_dataset d;
+    int rc = h5_dataset_open(&d, f, name, err);
+    if (rc)
+        return rc;
+    *n = (size_t)d.dims[0];
+    if (d.rank != 1 || !*n || *n > INT32_MAX)
+        rc = err_set(err, ERR_FORMAT, "%s: '%s' is no list of 1 to %d items", f->path, name, INT32_MAX);
+    h5_dataset_close(&d);
+    return rc;
+}
+
+/* First n items of a list that may be longer: a partial file moves the extents of its datasets one after another. */
+static int get_list(const struct h5_file *f, const char *name, enum store_type type, size_t n, void *out_pointer,
+                    struct err *err)
+{
+    struct h5_dataset d;
+    void **out = out_pointer;
+    int rc = h5_dataset_open(&d, f, name, err);
+    if (rc)
+        return rc;
+    void *data = NULL;
+    if (d.rank != 1 || d.dims[0] < n)
+        rc = err_set(err, ERR_FORMAT, "%s: '%s' has fewer than %zu items", f->path, name, n);
+    else if (!(data = mem_zeroed(n, store_type_size(type))))
+        rc = err_nomem(err, name);
+    else
+        rc =
+            type == STORE_TEXT ? h5_dataset_read_text(&d, 0, n, data, err) : h5_dataset_read(&d, 0, n, type, data, err);
+    h5_dataset_close(&d);
+    if (rc)
+        free(data);
+    else
+        *out = data;
+    return rc;
+}
+
+static int get_prompts(struct lens_data *d, const struct h5_file *f, struct err *err)
+{
+    int rc = get_length(f, "/prompts/id", &d->n_prompts, err);
+    if (!rc)
+        rc = get_list(f, "/prompts/id", STORE_TEXT, d->n_prompts, &d->id, err);
+    if (!rc)
+        rc = get_list(f, "/prompts/text", STORE_TEXT, d->n_prompts, &d->text, err);
+    if (!rc)
+        rc = get_list(f, "/prompts/answer", STORE_TEXT, d->n_prompts, &d->answer, err);
+    if (!rc)
+        rc = get_list(f, "/prompts/answer_token", STORE_I32, d->n_prompts, &d->answer_token, err);
+    if (!rc && h5_has(f, "/prompts/subject"))
+        rc = get_list(f, "/prompts/subject", STORE_TEXT, d->n_prompts, &d->subject, err);
+    if (!rc && h5_has(f, "/prompts/relation"))
+        rc = get_list(f, "/prompts/relation", STORE_TEXT, d->n_prompts, &d->relation, err);
+    if (!rc && h5_has(f, "/prompts/answer_logprob"))
+        rc = get_list(f, "/prompts/answer_logprob", STORE_F32, d->n_prompts, &d->answer_logprob, err);
+    for (size_t i = 0; !rc && i < d->n_prompts; i++)
+        if (d->answer_token[i] < -1)
+            rc = err_set(err, ERR_FORMAT, "%s: prompt %zu has the answer token %d", f->path, i, d->answer_token[i]);
+    return rc;
+}
+
+/* Rows of the whole prompts: /rows may already be longer. */
+static int get_rows(struct lens_data *d, const struct h5_file *f, struct err *err)
+{
+    size_t n;
+    int rc = get_length(f, "/rows/prompt", &n, err);
+    if (!rc)
+        rc = get_list(f, "/rows/prompt", STORE_I32, n, &d->row_prompt, err);
+    if (rc)
+        return rc;
+    int32_t last = -1;
+    for (d->n_rows = 0; d->n_rows < n; d->n_rows++) {
+        int32_t prompt = d->row_prompt[d->n_rows];
+        if (prompt >= 0 && (size_t)prompt >= d->n_prompts && !d->complete)
+            break;
+        if (prompt < 0 || (size_t)prompt >= d->n_prompts || prompt < last || prompt > last + 1)
+            return err_set(err, ERR_FORMAT, "%s: row %zu belongs to prompt %d, after one of prompt %d", f->path,
+                           d->n_rows, prompt, last);
+        last = prompt;
+    }
+    if ((size_t)(last + 1) != d->n_prompts)
+        return err_set(err, ERR_FORMAT, "%s: prompt %d has no row", f->path, last + 1);
+    rc = get_list(f, "/rows/position", STORE_I32, d->n_rows, &d->row_position, err);
+    for (size_t r = 0; !rc && r < d->n_rows; r++)
+        if (d->row_position[r] < 0)
+            rc = err_set(err, ERR_FORMAT, "%s: row %zu is at position %d", f->path, r, d->row_position[r]);
+    return rc;
+}
+
+static int get_numbers(const struct lens_data *d, const struct h5_file *f, const char *name, enum store_type type,
+                       size_t top_k, void *out_pointer, struct err *err)
+{
+    struct h5_dataset s;
+    void **out = out_pointer;
+    int rc = h5_dataset_open(&s, f, name, err);
+    if (rc)
+        return rc;
+    size_t row = d->n_states, items;
+    void *data = NULL;
+    bool fits = s.rank == (top_k ? 3 : 2) && s.dims[0] >= d->n_rows && s.dims[1] == d->n_states &&
+                (!top_k || (s.dims[2] == top_k && size_mul(row, top_k, &row)));
+    if (!fits || !size_mul(d->n_rows, row, &items))
+        rc = err_set(err, ERR_FORMAT, "%s: '%s' does not have %zu rows of %zu states", f->path, name, d->n_rows,
+                     d->n_states);
+    else if (!(data = mem_array(items, 4)))
+        rc = err_nomem(err, name);
+    else
+        rc = h5_dataset_read(&s, 0, d->n_rows, type, data, err);
+    h5_dataset_close(&s);
+    if (rc)
+        free(data);
+    else
+        *out = data;
+    return rc;
+}
+
+static int get_top(struct lens_data *d, const struct h5_file *f, struct err *err)
+{
+    struct h5_dataset s;
+    if (!h5_has(f, "/lens/top_token"))
+        return 0;
+    int rc = h5_dataset_open(&s, f, "/lens/top_token", err);
+    if (rc)
+        return rc;
+    if (s.rank != 3 || !s.dims[2] || s.dims[2] > INT32_MAX)
+        rc = err_set(err, ERR_FORMAT, "%s: '%s' has an unexpected shape", f->path, s.name);
+    else
+        d->top_k = (size_t)s.dims[2];
+    h5_dataset_close(&s);
+    if (!rc)
+        rc = get_numbers(d, f, "/lens/top_token", STORE_I32, d->top_k, &d->top_token, err);
+    return rc ? rc : get_numbers(d, f, "/lens/top_logprob", STORE_F32, d->top_k, &d->top_logprob, err);
+}
+
+static int get_all(struct lens_data *d, const struct h5_file *f, struct err *err)
+{
+    int rc = get_identity(d, f, err);
+    if (!rc)
+        rc = get_length(f, "/layers/label", &d->n_states, err);
+    if (!rc)
+        rc = get_list(f, "/layers/label", STORE_TEXT, d->n_states, &d->labels, err);
+    if (!rc)
+        rc = get_prompts(d, f, err);
+    if (!rc)
+        rc = get_rows(d, f, err);
+    if (!rc)
+        rc = get_numbers(d, f, "/lens/rank", STORE_I32, 0, &d->rank, err);
+    if (!rc)
+        rc = get_numbers(d, f, "/lens/ties", STORE_I32, 0, &d->ties, err);
+    if (!rc)
+        rc = get_numbers(d, f, "/lens/logprob", STORE_F32, 0, &d->logprob, err);
+    if (!rc)
+        rc = get_numbers(d, f, "/lens/entropy", STORE_F32, 0, &d->entropy, err);
+    if (!rc)
+        rc = get_numbers(d, f, "/lens/kl_final", STORE_F32, 0, &d->kl_final, err);
+    return rc ? rc : get_top(d, f, err);
+}
+
+int lens_data_read(struct lens_data *out, const char *path, struct err *err)
+{
+    struct h5_file f;
+    *out = (struct lens_data){ 0 };
+    int rc = h5_open(&f, path, false, err);
+    if (rc)
+        return rc;
+    rc = h5_close(&f, get_all(out, &f, err), err);
+    if (rc)
+        lens_data_release(out);
+    return rc;
+}
+
+void lens_data_release(struct lens_data *d)
+{
+    char **texts[] = { d->id, d->text, d->answer, d->subject, d->relation };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        h5_free_text(texts[i], d->n_prompts);
+    h5_free_text(d->labels, d->n_states);
+    void *arrays[] = { d->site,       d->positions,    d->model_path, d->answer_token, d->answer_logprob,
+                       d->row_prompt, d->row_position, d->rank,       d->ties,         d->logprob,
+                       d->entropy,    d->kl_final,     d->top_token,  d->top_logprob };
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        free(arrays[i]);
+    *d = (struct lens_data){ 0 };
+}

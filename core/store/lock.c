@@ -1,0 +1,59 @@
+#include "core/store/lock.h"
+
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The holder before us may have removed the file between our open and our flock. */
+static bool is_still_there(int fd, const char *path)
+{
+    struct stat mine, named;
+    return !fstat(fd, &mine) && !stat(path, &named) && mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
+}
+
+int lock_take(struct lock *lock, const char *output, struct err *err)
+{
+    size_t n = strlen(output);
+    *lock = (struct lock){ .fd = -1, .path = mem_array(n + sizeof ".lock", 1) };
+    if (!lock->path)
+        return err_nomem(err, "a path");
+    memcpy(lock->path, output, n);
+    memcpy(lock->path + n, ".lock", sizeof ".lock");
+    int rc = 0;
+    do {
+        if (lock->fd >= 0)
+            close(lock->fd);
+        lock->fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (lock->fd < 0)
+            rc = err_errno(err, "%s: cannot create", output);
+        else if (flock(lock->fd, LOCK_EX | LOCK_NB))
+            rc = errno == EWOULDBLOCK
+                     ? err_set(err, ERR_IO, "%s: another process is writing it: wait for it, or choose another output",
+                               output)
+                     : err_errno(err, "%s: cannot lock", lock->path);
+    } while (!rc && !is_still_there(lock->fd, lock->path));
+    if (rc) {
+        if (lock->fd >= 0)
+            close(lock->fd);
+        lock->fd = -1;
+        lock_release(lock);
+    }
+    return rc;
+}
+
+void lock_release(struct lock *lock)
+{
+    if (lock->path && lock->fd >= 0) {
+        unlink(lock->path);
+        close(lock->fd);
+    }
+    free(lock->path);
+    *lock = (struct lock){ .fd = -1 };
+}

@@ -1,0 +1,137 @@
+#include "core/store/spool.h"
+
+#include "core/base/mem.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Its name is gone at once, so a killed process leaves nothing behind. */
+static FILE *nameless_file(const char *path, struct err *err)
+{
+    size_t n = strlen(path);
+    char *name = mem_array(n + sizeof ".spool-XXXXXX", 1);
+    if (!name) {
+        err_nomem(err, "a path");
+        return NULL;
+    }
+    memcpy(name, path, n);
+    memcpy(name + n, ".spool-XXXXXX", sizeof ".spool-XXXXXX");
+    int fd = mkstemp(name);
+    FILE *file = NULL;
+    if (fd < 0)
+        err_errno(err, "%s: cannot create", path);
+    else {
+        unlink(name);
+        file = fdopen(fd, "w+b");
+        if (!file) {
+            err_errno(err, "%s: cannot create", path);
+            close(fd);
+        }
+    }
+    free(name);
+    return file;
+}
+
+int spool_open(struct spool *s, enum store_type type, const char *path, struct err *err)
+{
+    *s = (struct spool){ .type = type, .path = path };
+    s->digest = EVP_MD_CTX_new();
+    if (!s->digest || !EVP_DigestInit_ex(s->digest, EVP_sha256(), NULL)) {
+        spool_close(s);
+        return err_nomem(err, "a digest");
+    }
+    s->file = nameless_file(path, err);
+    if (s->file)
+        return 0;
+    spool_close(s);
+    return ERR_IO;
+}
+
+static int add(struct spool *s, const void *data, size_t bytes, struct err *err)
+{
+    if (bytes && fwrite(data, 1, bytes, s->file) != bytes)
+        return err_errno(err, "%s: cannot write", s->path);
+    return EVP_DigestUpdate(s->digest, data, bytes) ? 0 : err_nomem(err, "a digest");
+}
+
+int spool_add(struct spool *s, uint64_t n, const void *data, struct err *err)
+{
+    int rc = 0;
+    if (s->type != STORE_TEXT)
+        rc = add(s, data, (size_t)n * store_type_size(s->type), err);
+    for (uint64_t i = 0; s->type == STORE_TEXT && !rc && i < n; i++) {
+        const char *text = ((const char *const *)data)[i];
+        uint64_t length = strlen(text);
+        rc = add(s, &length, sizeof length, err);
+        if (!rc)
+            rc = add(s, text, (size_t)length, err);
+    }
+    s->n += n;
+    return rc;
+}
+
+int spool_rewind(struct spool *s, struct err *err)
+{
+    return fflush(s->file) || fseeko(s->file, 0, SEEK_SET) ? err_errno(err, "%s: cannot write", s->path) : 0;
+}
+
+static int take(struct spool *s, void *out, size_t bytes, struct err *err)
+{
+    if (bytes && fread(out, 1, bytes, s->file) != bytes)
+        return err_set(err, ERR_IO, "%s: cannot read back its temporary file", s->path);
+    return 0;
+}
+
+static int take_text(struct spool *s, char **out, struct err *err)
+{
+    uint64_t length;
+    int rc = take(s, &length, sizeof length, err);
+    if (rc)
+        return rc;
+    char *text = mem_array((size_t)length + 1, 1);
+    if (!text)
+        return err_nomem(err, "a text");
+    rc = take(s, text, (size_t)length, err);
+    text[length] = '\0';
+    if (rc)
+        free(text);
+    else
+        *out = text;
+    return rc;
+}
+
+int spool_next(struct spool *s, uint64_t n, void *out, struct err *err)
+{
+    if (s->type != STORE_TEXT)
+        return take(s, out, (size_t)n * store_type_size(s->type), err);
+    char **texts = out;
+    for (uint64_t i = 0; i < n; i++) {
+        int rc = take_text(s, &texts[i], err);
+        if (!rc)
+            continue;
+        while (i)
+            free(texts[--i]);
+        return rc;
+    }
+    return 0;
+}
+
+void spool_sha256(const struct spool *s, unsigned char digest[32])
+{
+    EVP_MD_CTX *copy = EVP_MD_CTX_new();
+    memset(digest, 0, 32);
+    if (copy && EVP_MD_CTX_copy_ex(copy, s->digest))
+        EVP_DigestFinal_ex(copy, digest, NULL);
+    EVP_MD_CTX_free(copy);
+}
+
+void spool_close(struct spool *s)
+{
+    if (s->file)
+        fclose(s->file);
+    EVP_MD_CTX_free(s->digest);
+    *s = (struct spool){ 0 };
+}

@@ -1,0 +1,273 @@
+#include "core/store/stream_file.h"
+
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "core/store/stream_internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- opening --- */
+
+static char *with_suffix(const char *path, const char *suffix)
+{
+    size_t n = strlen(path), m = strlen(suffix) + 1;
+    char *out = mem_array(n + m, 1);
+    if (out) {
+        memcpy(out, path, n);
+        memcpy(out + n, suffix, m);
+    }
+    return out;
+}
+
+static int look(struct stream_file *s, bool resume, struct err *err)
+{
+    if (file_exists(s->path)) {
+        if (!resume)
+            return err_set(err, ERR_ARG, "%s: exists already: remove it, or choose another output", s->path);
+        s->state = STREAM_COMPLETE;
+    } else if (file_exists(s->partial)) {
+        if (!resume)
+            return err_set(err, ERR_ARG, "%s: an interrupted run left it: continue it with --resume, or remove it",
+                           s->partial);
+        s->state = STREAM_PARTIAL;
+        s->named = true;
+    }
+    return 0;
+}
+
+int stream_open(struct stream_file **out, const char *path, bool resume, struct err *err)
+{
+    struct stream_file *s = mem_zeroed(1, sizeof *s);
+    if (!s)
+        return err_nomem(err, "an output file");
+    s->fd = s->lock.fd = -1;
+    s->path = mem_strdup(path);
+    s->partial = with_suffix(path, ".partial");
+    s->starting = with_suffix(path, ".starting");
+    int rc = !s->path || !s->partial || !s->starting ? err_nomem(err, "a path") : lock_take(&s->lock, path, err);
+    if (!rc)
+        rc = look(s, resume, err);
+    if (rc)
+        stream_close(s, NULL);
+    else
+        *out = s;
+    return rc;
+}
+
+/* --- columns --- */
+
+int stream_declare(struct stream_file *s, const struct stream_spec *spec, size_t *id, struct err *err)
+{
+    if (!mem_grow(&s->columns, &s->capacity, s->n_columns + 1, sizeof *s->columns))
+        return err_nomem(err, "a dataset");
+    struct column *c = &s->columns[s->n_columns];
+    *c = (struct column){ .spec = *spec, .item_bytes = store_type_size(spec->type) };
+    if (spec->type == STORE_TEXT) {
+        c->spec.known = true;
+        c->item_bytes = 16; /* in the file: length, address and index of a global heap object */
+    }
+    for (int i = 0; i < spec->n_dims; i++)
+        if (!size_mul(c->item_bytes, spec->dims[i], &c->item_bytes))
+            return err_set(err, ERR_ARG, "%s: '%s' is larger than memory can address", s->path, spec->name);
+    c->spec.name = mem_strdup(spec->name);
+    if (!c->spec.name)
+        return err_nomem(err, "a dataset's name");
+    s->n_columns++;
+    *id = s->n_columns - 1;
+    return c->spec.known ? spool_open(&c->spool, spec->type, s->path, err) : 0;
+}
+
+int stream_put(struct stream_file *s, size_t id, uint64_t n, const void *data, struct err *err)
+{
+    return spool_add(&s->columns[id].spool, n, data, err);
+}
+
+static int measure(struct stream_file *s, struct err *err)
+{
+    for (size_t i = 0; i < s->n_columns; i++) {
+        struct column *c = &s->columns[i];
+        size_t bytes;
+        c->full = column_items(c, s->lengths);
+        if (!size_mul(c->item_bytes, (size_t)c->full, &bytes) || bytes > INT64_MAX / 2)
+            return err_set(err, ERR_ARG, "%s: '%s' would be larger than a file can be", s->path, c->spec.name);
+        if (c->spec.known && c->spool.n != c->full)
+            return err_set(err, ERR_CHECK, "%s: '%s' has %llu items where %llu are counted", s->path, c->spec.name,
+                           (unsigned long long)c->spool.n, (unsigned long long)c->full);
+    }
+    return 0;
+}
+
+/* --- running --- */
+
+static int move_extents(struct stream_file *s, bool known, const uint64_t *counts, const char *path, struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < s->n_columns; i++)
+        if (s->columns[i].spec.known == known)
+            rc = extent_set(s->fd, &s->columns[i].extent, column_items(&s->columns[i], counts), path, err);
+    return rc;
+}
+
+/* On the queue's thread. */
+static int commit(void *arg, const uint64_t counts[STREAM_MAX_AXES], struct err *err)
+{
+    struct stream_file *s = arg;
+    const char *path = s->named ? s->partial : s->starting;
+    if (fdatasync(s->fd))
+        return err_errno(err, "%s: cannot flush to disk", path);
+    int rc = move_extents(s, false, counts, path, err);
+    if (!rc)
+        rc = move_extents(s, true, counts, path, err);
+    if (rc || s->named)
+        return rc;
+    if (rename(s->starting, s->partial))
+        return err_errno(err, "%s: cannot rename to %s", s->starting, file_base_name(s->partial));
+    s->named = true;
+    return file_sync_parent(s->partial, err);
+}
+
+static int run(struct stream_file *s, double flush_seconds, struct err *err)
+{
+    const char *path = s->named ? s->partial : s->starting;
+    s->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (s->fd < 0)
+        return err_errno(err, "%s: cannot open", path);
+    return write_queue_start(&s->queue, s->fd, s->partial, flush_seconds, commit, s, err);
+}
+
+int stream_start(struct stream_file *s, const uint64_t *lengths, int n_axes, const struct stream_hooks *hooks,
+                 double flush_seconds, struct err *err)
+{
+    s->n_axes = n_axes;
+    memcpy(s->lengths, lengths, (size_t)n_axes * sizeof *lengths);
+    for (int i = 0; i < n_axes; i++)
+        if (!lengths[i])
+            return err_set(err, ERR_ARG, "%s: there is nothing to write", s->path);
+    int rc = measure(s, err);
+    if (rc)
+        return rc;
+    if (s->state == STREAM_COMPLETE)
+        return stream_layout_check(s, s->path, hooks, err);
+    if (s->state == STREAM_PARTIAL)
+        rc = stream_layout_check(s, s->partial, hooks, err);
+    else
+        rc = stream_layout_create(s, hooks, err);
+    if (!rc)
+        rc = stream_layout_find(s, s->named ? s->partial : s->starting, err);
+    return rc ? rc : run(s, flush_seconds, err);
+}
+
+uint64_t stream_done(const struct stream_file *s)
+{
+    return s->done;
+}
+
+bool stream_is_complete(const struct stream_file *s)
+{
+    return s->state == STREAM_COMPLETE;
+}
+
+size_t stream_item_bytes(const struct stream_file *s, size_t id)
+{
+    return s->columns[id].item_bytes;
+}
+
+void *stream_reserve(struct stream_file *s, size_t *bytes, struct err *err)
+{
+    return write_queue_reserve(s->queue, *bytes, bytes, err);
+}
+
+void stream_send(struct stream_file *s, size_t id, uint64_t offset, size_t bytes)
+{
+    write_queue_send(s->queue, s->columns[id].data + (off_t)offset, bytes);
+}
+
+int stream_write(struct stream_file *s, size_t id, uint64_t first, uint64_t n, const void *data, struct err *err)
+{
+    const struct column *c = &s->columns[id];
+    if (first > c->full || n > c->full - first)
+        return err_set(err, ERR_CHECK, "%s: rows beyond the end of '%s'", s->path, c->spec.name);
+    size_t left = (size_t)n * c->item_bytes;
+    uint64_t offset = first * c->item_bytes;
+    for (const char *from = data; left;) {
+        size_t piece = left;
+        void *to = stream_reserve(s, &piece, err);
+        if (!to)
+            return err ? err->code : ERR_IO;
+        memcpy(to, from, piece);
+        stream_send(s, id, offset, piece);
+        from += piece;
+        offset += piece;
+        left -= piece;
+    }
+    return 0;
+}
+
+int stream_mark(struct stream_file *s, const uint64_t *counts, struct err *err)
+{
+    uint64_t padded[STREAM_MAX_AXES] = { 0 };
+    for (int i = 0; i < s->n_axes; i++) {
+        padded[i] = counts[i];
+        if (counts[i] > s->lengths[i] || counts[i] < s->marked[i] || !counts[i])
+            return err_set(err, ERR_CHECK, "%s: the run wrote other rows than the first pass counted", s->path);
+    }
+    memcpy(s->marked, padded, sizeof s->marked);
+    return write_queue_mark(s->queue, padded, err);
+}
+
+/* --- the end --- */
+
+static int stop(struct stream_file *s, struct err *err)
+{
+    int rc = s->queue ? write_queue_stop(s->queue, err) : 0;
+    s->queue = NULL;
+    if (s->fd >= 0 && close(s->fd) && !rc)
+        rc = err_errno(err, "%s: cannot close", s->partial);
+    s->fd = -1;
+    return rc;
+}
+
+int stream_finish(struct stream_file *s, struct err *err)
+{
+    if (s->state == STREAM_COMPLETE)
+        return 0;
+    if (s->done < s->lengths[0] && memcmp(s->marked, s->lengths, (size_t)s->n_axes * sizeof *s->marked))
+        return err_set(err, ERR_CHECK, "%s: the run wrote fewer rows than the first pass counted", s->path);
+    int rc = stop(s, err);
+    if (!rc)
+        rc = stream_layout_complete(s->partial, err);
+    if (!rc)
+        rc = file_sync(s->partial, err);
+    if (!rc && rename(s->partial, s->path))
+        rc = err_errno(err, "%s: cannot rename to %s", s->partial, file_base_name(s->path));
+    if (!rc)
+        rc = file_sync_parent(s->path, err);
+    if (!rc)
+        s->state = STREAM_COMPLETE;
+    return rc;
+}
+
+int stream_close(struct stream_file *s, struct err *err)
+{
+    if (!s)
+        return 0;
+    int rc = stop(s, err);
+    /* Nothing in it can be read: the first commit did not come. */
+    if (s->state == STREAM_NEW && !s->named && s->starting && s->lock.fd >= 0)
+        unlink(s->starting);
+    for (size_t i = 0; i < s->n_columns; i++) {
+        spool_close(&s->columns[i].spool);
+        free((void *)(uintptr_t)s->columns[i].spec.name);
+    }
+    free(s->columns);
+    lock_release(&s->lock);
+    free(s->path);
+    free(s->partial);
+    free(s->starting);
+    free(s);
+    return rc;
+}
