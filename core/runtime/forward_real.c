@@ -317,7 +317,7 @@ static int finish(struct pass *p, struct err *err)
 
 int REAL_NAME(forward)(struct pass *p, struct err *err)
 {
-    int rc = embed(p, err);
+    int rc = p->n_rows ? embed(p, err) : 0;
     for (size_t l = 0; !rc && !p->finished && l < p->model->config.n_layers; l++) {
         activate_rows(p, l);
         if (p->n_rows)

@@ -95,6 +95,7 @@ struct pass {
     struct buffers b;
     struct sequence *sequences;
     size_t n_sequences, n_rows, n_final; /* n_rows: active ones */
+    size_t first_view_row;               /* replay: number of the slice's first row, as sinks count */
     size_t past;                         /* tokens in the cache */
     size_t longest;                      /* tokens of the longest prompt, past included */
     size_t stop;                         /* order of the last site that is needed */
@@ -149,9 +150,10 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
 int pass_make_room(struct pass *p, const struct shape *s, struct err *err);
 /* Marks reads, sets stop and last_layer. */
 void pass_plan_reads(struct pass *p);
-/* Resolves the selectors of every sequence's edits and marks the sites that they touch. */
-int pass_resolve_edits(struct pass *p, struct err *err);
-void pass_release_edits(struct pass *p);
+/* s->resolved, also after a failure the caller's to free; selectors of the sequence's edits. */
+int pass_resolve_sequence(const struct pass *p, struct sequence *s, struct err *err);
+/* Marks the sites that the sequences' edits touch. */
+void pass_mark_edits(struct pass *p);
 int pass_check_prompt(const struct model_config *c, const struct prompt *prompt, size_t past, struct err *err);
 void pass_shape_flags(struct shape *s, const struct model_config *c, const struct site_set *reads);
 void pass_shape_edits(struct shape *s, const struct edit_list *edits);

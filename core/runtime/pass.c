@@ -258,7 +258,7 @@ static int resolve_edit(const struct pass *p, const struct sequence *s, struct r
 }
 
 /* One block for a sequence: the row_edits, then their `from`, then their masks. */
-static int resolve_sequence(struct pass *p, struct sequence *s, struct err *err)
+int pass_resolve_sequence(const struct pass *p, struct sequence *s, struct err *err)
 {
     size_t n_edits = s->edits ? s->edits->n : 0, n = s->prompt->n_tokens, per_edit;
     s->resolved = NULL;
@@ -280,26 +280,16 @@ static int resolve_sequence(struct pass *p, struct sequence *s, struct err *err)
         int rc = resolve_edit(p, s, &s->resolved[i], err);
         if (rc)
             return rc;
-        for (size_t l = e->first_layer; l <= e->last_layer; l++)
-            p->b.touched[e->site * p->model->config.n_layers + l] |= TOUCH_EDIT;
     }
     return 0;
 }
 
-int pass_resolve_edits(struct pass *p, struct err *err)
+void pass_mark_edits(struct pass *p)
 {
     for (size_t i = 0; i < p->n_sequences; i++) {
-        int rc = resolve_sequence(p, &p->sequences[i], err);
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
-void pass_release_edits(struct pass *p)
-{
-    for (size_t i = 0; i < p->n_sequences; i++) {
-        free(p->sequences[i].resolved);
-        p->sequences[i].resolved = NULL;
+        const struct edit_list *edits = p->sequences[i].edits;
+        for (size_t e = 0; edits && e < edits->n; e++)
+            for (size_t l = edits->edits[e].first_layer; l <= edits->edits[e].last_layer; l++)
+                p->b.touched[edits->edits[e].site * p->model->config.n_layers + l] |= TOUCH_EDIT;
     }
 }

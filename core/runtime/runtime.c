@@ -141,13 +141,22 @@ static int check_prompts(struct pass *p, const struct forward *f, struct shape *
 
 static int run_pass(struct pass *p, struct err *err)
 {
+    int rc = 0;
     index_rows(p);
     pass_plan_reads(p);
-    int rc = pass_resolve_edits(p, err);
+    for (size_t i = 0; !rc && i < p->n_sequences; i++)
+        rc = pass_resolve_sequence(p, &p->sequences[i], err);
+    pass_mark_edits(p);
     if (!rc)
         rc = p->rt->precision == PRECISION_F64 ? forward_f64(p, err) : forward_f32(p, err);
-    pass_release_edits(p);
+    for (size_t i = 0; i < p->n_sequences; i++)
+        free(p->sequences[i].resolved);
     return rc;
+}
+
+static const struct edit_list *edits_of(const struct forward *f, size_t prompt)
+{
+    return f->prompt_edits ? f->prompt_edits[prompt] : f->edits;
 }
 
 int runtime_forward(struct runtime *rt, const struct forward *f, struct err *err)
@@ -168,8 +177,12 @@ int runtime_forward(struct runtime *rt, const struct forward *f, struct err *err
     };
     struct shape s = { 0 };
     pass_shape_flags(&s, &rt->model->config, f->reads);
-    pass_shape_edits(&s, f->edits);
-    if (p.past && (s.edges || pass_edits_edges(f->edits)))
+    bool edits_edges = false;
+    for (size_t i = 0; i < f->n_prompts; i++) {
+        pass_shape_edits(&s, edits_of(f, i));
+        edits_edges = edits_edges || pass_edits_edges(edits_of(f, i));
+    }
+    if (p.past && (s.edges || edits_edges))
         return err_set(err, ERR_UNSUPPORTED, "attention scores and patterns cannot be read or edited in a cached run");
     int rc = check_prompts(&p, f, &s, err);
     if (rc || !f->n_prompts)
@@ -181,7 +194,8 @@ int runtime_forward(struct runtime *rt, const struct forward *f, struct err *err
     if (!p.sequences)
         return err_nomem(err, "the batch");
     for (size_t i = 0; i < f->n_prompts; i++)
-        p.sequences[i] = (struct sequence){ .prompt = &f->prompts[i], .edits = f->edits, .run = f->first_run + i };
+        p.sequences[i] =
+            (struct sequence){ .prompt = &f->prompts[i], .edits = edits_of(f, i), .run = f->first_run + i };
     rc = pass_make_room(&p, &s, err);
     rc = rc ? rc : run_pass(&p, err);
     if (!rc && f->cache)

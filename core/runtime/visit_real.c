@@ -148,7 +148,7 @@ static int show_rows(struct pass *p, enum site site, size_t layer, const real *d
     };
     if (!p->whole || index) {
         for (size_t r = 0; r < n_rows; r++)
-            p->b.view_rows[r] = batch_row(p, index ? index[r] : first_row + r);
+            p->b.view_rows[r] = p->first_view_row + batch_row(p, index ? index[r] : first_row + r);
         view.first_row = 0;
         view.rows = p->b.view_rows;
     }
