@@ -70,7 +70,7 @@ static void choose_rows(struct selection *s)
         } else if (!last) {
             s->n_other_positions++;
         } else {
-            /* A fact that does not say belongs to no group: its own text is its label. */
+            /* A fact that does not say is a group of its own: its id is the label. */
             s->answer_token[s->n_facts] = d->answer_token[prompt];
             s->subject[s->n_facts] = label_or(d->subject, prompt, d->id[prompt]);
             s->relation[s->n_facts] = label_or(d->relation, prompt, d->id[prompt]);

@@ -95,12 +95,12 @@ static int judge(int status, const char *folder, const char *script, const char 
     return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot says: %s", folder, script, message);
 }
 
-int gnuplot_run(const char *folder, const char *script, double seconds, struct err *err)
+int gnuplot_start(struct gnuplot_job *job, const char *folder, const char *script, struct err *err)
 {
     int ends[2];
     if (pipe(ends))
         return err_errno(err, "%s: cannot make a pipe to gnuplot", folder);
-    /* The write end must not stay open in the program after exec except as its standard error. */
+    /* Neither end may stay open in a gnuplot, but for its own standard error. */
     fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     fcntl(ends[1], F_SETFD, FD_CLOEXEC);
 
@@ -114,19 +114,31 @@ int gnuplot_run(const char *folder, const char *script, double seconds, struct e
     if (child == 0)
         run_child(folder, script, ends[1]);
     close(ends[1]);
+    *job = (struct gnuplot_job){ folder, script, child, ends[0] };
+    return 0;
+}
 
+int gnuplot_wait(struct gnuplot_job *job, double seconds, struct err *err)
+{
     char message[MESSAGE_SIZE];
-    bool in_time = read_messages(ends[0], seconds_now() + seconds, message);
-    close(ends[0]);
+    bool in_time = read_messages(job->messages, seconds_now() + seconds, message);
+    close(job->messages);
     if (!in_time)
-        kill(child, SIGKILL);
+        kill(job->child, SIGKILL);
     int status = 0;
-    while (waitpid(child, &status, 0) < 0)
+    while (waitpid(job->child, &status, 0) < 0)
         if (errno != EINTR)
-            return err_errno(err, "%s: cannot wait for gnuplot", folder);
+            return err_errno(err, "%s: cannot wait for gnuplot", job->folder);
     one_line(message);
     if (!in_time)
-        return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot took longer than %.0f s and was stopped", folder,
-                       script, seconds);
-    return judge(status, folder, script, message, err);
+        return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot took longer than %.0f s and was stopped", job->folder,
+                       job->script, seconds);
+    return judge(status, job->folder, job->script, message, err);
+}
+
+int gnuplot_run(const char *folder, const char *script, double seconds, struct err *err)
+{
+    struct gnuplot_job job;
+    int rc = gnuplot_start(&job, folder, script, err);
+    return rc ? rc : gnuplot_wait(&job, seconds, err);
 }

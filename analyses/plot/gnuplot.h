@@ -1,7 +1,10 @@
 /*
- * Runs gnuplot on a script, without a shell.
+ * Runs gnuplot on scripts, without a shell, several at a time.
  *
- *     int rc = gnuplot_run("out", "rank.gp", 120, &err);      // cd out && gnuplot -d rank.gp
+ *     struct gnuplot_job job;
+ *     int rc = gnuplot_start(&job, "out", "rank.gp", &err);   // cd out && gnuplot -d rank.gp
+ *     ...                                                     // other work, other jobs
+ *     rc = rc ? rc : gnuplot_wait(&job, 120, &err);
  *     if (rc) puts(err.msg);                                  // what gnuplot said, or that it is not installed
  *
  * The child's standard input and output are /dev/null; its messages end in
@@ -13,7 +16,21 @@
 
 #include "core/base/err.h"
 
-/* 0; ERR_NOTFOUND: no gnuplot in PATH; ERR_CHECK: it failed, crashed or took longer than `seconds`; ERR_IO. */
+#include <sys/types.h>
+
+struct gnuplot_job {
+    const char *folder, *script; /* borrowed */
+    pid_t child;
+    int messages; /* read end of its standard error */
+};
+
+/* 0 or ERR_IO. Every job that was started must be waited for. */
+int gnuplot_start(struct gnuplot_job *job, const char *folder, const char *script, struct err *err);
+/*
+ * 0; ERR_NOTFOUND: no gnuplot in PATH; ERR_CHECK: it failed, crashed or took longer than `seconds` from now; ERR_IO.
+ */
+int gnuplot_wait(struct gnuplot_job *job, double seconds, struct err *err);
+/* Both. */
 int gnuplot_run(const char *folder, const char *script, double seconds, struct err *err);
 
 #endif

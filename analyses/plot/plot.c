@@ -123,6 +123,59 @@ static int write_text(const struct plot_target *to, const char *extension, const
     return rc;
 }
 
+/* --- drawing --- */
+
+enum { NAME_MAX_BYTES = 200 };
+
+struct running_plot {
+    struct gnuplot_job job;
+    const char *folder;
+    char name[NAME_MAX_BYTES + 1], script[NAME_MAX_BYTES + sizeof ".gp"];
+    double seconds;
+    int rc; /* of the start */
+    struct err err;
+};
+
+static int start_drawing(const struct plot_target *to, struct plots *plots, struct err *err)
+{
+    if (strlen(to->name) > NAME_MAX_BYTES)
+        return err_set(err, ERR_ARG, "%.40s...: too long for the name of a figure: use a shorter one", to->name);
+    /* One allocation each: the job keeps pointers to the names. */
+    struct running_plot *r = mem_zeroed(1, sizeof *r);
+    if (!r || !mem_grow(&plots->running, &plots->capacity, plots->n + 1, sizeof *plots->running)) {
+        free(r);
+        return err_nomem(err, "a figure");
+    }
+    plots->running[plots->n++] = r;
+    r->folder = to->folder;
+    r->seconds = to->seconds > 0 ? to->seconds : 120;
+    strcpy(r->name, to->name);
+    strcpy(r->script, to->name);
+    strcat(r->script, ".gp");
+    r->rc = gnuplot_start(&r->job, r->folder, r->script, &r->err);
+    return 0;
+}
+
+int plots_wait(struct plots *plots, struct err *err)
+{
+    int drawn = 0;
+    for (size_t i = 0; i < plots->n; i++) {
+        struct running_plot *r = plots->running[i];
+        struct err ignored;
+        if (!r->rc)
+            r->rc = gnuplot_wait(&r->job, r->seconds, &r->err);
+        if (r->rc) {
+            remove_pictures(&(struct plot_target){ .folder = r->folder, .name = r->name }, &ignored);
+            /* The first one tells enough. */
+            drawn = drawn ? drawn : (*err = r->err, PLOT_NOT_DRAWN);
+        }
+        free(r);
+    }
+    free(plots->running);
+    *plots = (struct plots){ 0 };
+    return drawn;
+}
+
 static int write_and_draw(struct plot *p, struct err *err)
 {
     const struct plot_target *to = &p->to;
@@ -136,16 +189,9 @@ static int write_and_draw(struct plot *p, struct err *err)
     if (rc || (rc = write_text(to, "dat", &p->data, err)) || (rc = write_text(to, "gp", &p->script, err)))
         return rc;
 
-    char script[300];
-    if (strlen(to->name) > sizeof script - sizeof ".gp")
-        return err_set(err, ERR_ARG, "%s: too long for the name of a figure: use a shorter one", to->name);
-    strcpy(script, to->name);
-    strcat(script, ".gp");
-    if (gnuplot_run(to->folder, script, to->seconds > 0 ? to->seconds : 120, err) == 0)
-        return 0;
-    struct err ignored;
-    remove_pictures(to, &ignored);
-    return PLOT_NOT_DRAWN;
+    struct plots alone = { 0 };
+    rc = start_drawing(to, to->plots ? to->plots : &alone, err);
+    return rc || to->plots ? rc : plots_wait(&alone, err);
 }
 
 int plot_finish(struct plot *p, struct err *err)

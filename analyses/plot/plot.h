@@ -32,13 +32,28 @@
 /* Not an error code: every file is written but gnuplot is missing or failed; *err tells why and what to do. */
 enum { PLOT_NOT_DRAWN = 1 };
 
-/* All borrowed; must live until plot_finish. */
+/*
+ * Figures that are drawn side by side: each gnuplot starts when its figure is finished, and plots_wait waits for all.
+ *
+ *     struct plots plots = { 0 };
+ *     const struct plot_target to = { .folder = "out", .name = "rank", .plots = &plots, ... };
+ *     ... plot_finish and the figures return 0 as soon as the text files are there ...
+ *     int rc = plots_wait(&plots, &err);              // 0 or PLOT_NOT_DRAWN; always call it
+ */
+struct plots {
+    struct running_plot **running; /* owned */
+    size_t n, capacity;
+};
+int plots_wait(struct plots *plots, struct err *err);
+
+/* All borrowed; must live until plot_finish, folder until plots_wait. */
 struct plot_target {
     const char *folder;   /* must exist */
     const char *name;     /* [A-Za-z0-9][A-Za-z0-9._-]*, no extension */
     const char *title;    /* any UTF-8 text */
     const char *subtitle; /* the same, or NULL; say n, norm convention, model here */
     double seconds;       /* gnuplot is stopped after this long; 0: 120 */
+    struct plots *plots;  /* draw beside others; NULL: at once */
 };
 
 struct plot {

@@ -145,10 +145,12 @@ struct sheet {
     struct curve_figure figure;
 };
 
-static int draw_sheet(const struct curves_report *r, const char *folder, const char *caption, const struct sheet *sheet,
+static int draw_sheet(const struct curves_report *r, const struct plot_target *target, const struct sheet *sheet,
                       struct err *err)
 {
-    const struct plot_target to = { .folder = folder, .name = sheet->name, .title = sheet->title, .subtitle = caption };
+    struct plot_target to = *target;
+    to.name = sheet->name;
+    to.title = sheet->title;
     struct curve_figure f = sheet->figure;
     f.n_layers = r->curves->n_states;
     f.labels = r->labels;
@@ -157,7 +159,7 @@ static int draw_sheet(const struct curves_report *r, const char *folder, const c
     return plot_curves(&to, &f, err);
 }
 
-static int draw_depth(const struct curves_report *r, const char *folder, const char *caption, struct err *err)
+static int draw_depth(const struct curves_report *r, const struct plot_target *target, struct err *err)
 {
     const struct lens_curves *c = r->curves;
     const struct bar_series series[] = { { "answer on rank 1 for the first time", c->value[CURVE_FIRST_RANK1] },
@@ -168,25 +170,25 @@ static int draw_depth(const struct curves_report *r, const char *folder, const c
                                   .series = series,
                                   .x_name = strstr(r->labels[0], "_pre") ? PLOT_DEPTH_NAME : "site",
                                   .y_name = "share of facts" };
-    const struct plot_target to = { .folder = folder,
-                                    .name = "depth",
-                                    .title = "Where the answer first wins, and where the prediction settles",
-                                    .subtitle = caption };
+    struct plot_target to = *target;
+    to.name = "depth";
+    to.title = "Where the answer first wins, and where the prediction settles";
     return plot_bars(&to, &f, err);
 }
 
-/* Draws all; a missing gnuplot does not stop the text files of the others. */
+/* All side by side; a missing gnuplot does not stop the text files of the others. */
 static int draw_all(const struct curves_report *r, const char *folder, const char *caption, const struct sheet *sheets,
                     size_t n, struct err *err)
 {
-    int drawn = 0;
-    for (size_t i = 0; i <= n; i++) {
-        int rc = i < n ? draw_sheet(r, folder, caption, &sheets[i], err) : draw_depth(r, folder, caption, err);
-        if (rc < 0)
-            return rc;
-        drawn = rc ? rc : drawn;
-    }
-    return drawn;
+    struct plots plots = { 0 };
+    struct err ignored;
+    const struct plot_target target = { .folder = folder, .subtitle = caption, .plots = &plots };
+    int rc = 0;
+    for (size_t i = 0; rc >= 0 && i < n; i++)
+        rc = draw_sheet(r, &target, &sheets[i], err);
+    rc = rc < 0 ? rc : draw_depth(r, &target, err);
+    int drawn = plots_wait(&plots, rc < 0 ? &ignored : err);
+    return rc < 0 ? rc : drawn;
 }
 
 int curves_report_figures(const struct curves_report *r, const char *folder, struct err *err)

@@ -26,7 +26,8 @@
 
 struct tokenizer;
 
-/* Special tokens around a prompt: what the tokenizer's own post-processor adds; none; or BOS first even where it would not be. */
+/* Special tokens around a prompt: what the tokenizer's own post-processor adds; none; or BOS first even where it would
+ * not be. */
 enum specials { SPECIALS_AUTO, SPECIALS_NONE, SPECIALS_BOS };
 
 /* Parallel arrays of n tokens. begin/end are bytes of the input text; equal for added special tokens. */
@@ -48,7 +49,8 @@ int tokenizer_encode(const struct tokenizer *tok, const char *text, size_t len, 
                      struct tokens *out, struct err *err);
 
 size_t tokenizer_size(const struct tokenizer *tok); /* 1 + the largest id */
-/* The bytes that a token stands for in running text (" Paris"), not always whole UTF-8. Borrowed; NULL for an unused id. */
+/* The bytes that a token stands for in running text (" Paris"), not always whole UTF-8. Borrowed; NULL for an unused
+ * id. */
 const char *tokenizer_bytes(const struct tokenizer *tok, int32_t id, size_t *len);
 /* Id whose bytes are exactly these, or -1. */
 int32_t tokenizer_find(const struct tokenizer *tok, const char *bytes, size_t len);

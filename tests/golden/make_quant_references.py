@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Quantised blocks and what the gguf package makes of them, for tests/unit/test_dequant.c.
+"""Quantised blocks and what the gguf package makes of them, for tests/golden/test_quant.c.
 
     pip install gguf==0.19.0 numpy==2.4.6
     tests/golden/make_quant_references.py

@@ -1,0 +1,30 @@
+/*
+ * The components of a tokenizer.json, found by their "type" in the table of their stage. A type, key or value that is
+ * not understood is an error that names it. Internal to core/tokenizer.
+ */
+#ifndef STRATA_TOKENIZER_COMPONENTS_H
+#define STRATA_TOKENIZER_COMPONENTS_H
+
+#include "core/base/json.h"
+#include "core/tokenizer/internal.h"
+
+/* What is being opened; names collects the pre-tokenizers' types for the description. */
+struct opening {
+    struct tokenizer *tok;
+    const char *where; /* file name */
+    const char *stage; /* "pre_tokenizer" */
+    struct strbuf *names;
+    int depth;
+};
+
+/* json is an object or null (no component). */
+int open_normalizer(struct opening *o, const json_t *json, struct err *err);
+int open_pre_tokenizer(struct opening *o, const json_t *json, struct err *err);
+/* After the vocabulary and the added tokens: its ids are checked. */
+int open_post_processor(struct opening *o, const json_t *json, struct err *err);
+int open_decoder(struct opening *o, const json_t *json, struct err *err);
+int open_added_tokens(struct opening *o, const json_t *json, struct err *err);
+/* The "model" object, still as text: its vocabulary and merges have hundreds of thousands of entries. */
+int open_bpe(struct opening *o, const char *text, size_t n, struct err *err);
+
+#endif

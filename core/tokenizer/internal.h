@@ -1,0 +1,192 @@
+/*
+ * The tokenizer's pipeline, as in Hugging Face's `tokenizers`: added tokens are cut out of the text, what is left is
+ * normalized, cut into pieces by the pre-tokenizers, each piece turned into ids by the model, and special tokens put
+ * around by the post-processor. One file per stage; a file's component is found by its type name in the stage's table
+ * (components.h). Internal to core/tokenizer.
+ */
+#ifndef STRATA_TOKENIZER_INTERNAL_H
+#define STRATA_TOKENIZER_INTERNAL_H
+
+#include "core/base/strmap.h"
+#include "core/tokenizer/regex.h"
+#include "core/tokenizer/tokenizer.h"
+
+/* A token's text in the file (byte-level: one letter per byte) and the bytes that it stands for. */
+struct token_text {
+    const char *text, *bytes; /* NULL: an id that no token has */
+    uint32_t len, n_bytes;
+    bool added, special;
+};
+
+/* Ids may leave gaps, so that the table is sized by the largest; this bounds what a single huge id can cost. */
+enum { VOCAB_MOST_GAPS = 1 << 20 };
+
+struct vocab {
+    struct token_text *token; /* [n] */
+    size_t n, n_used;         /* 1 + the largest id; ids in use */
+    size_t capacity, longest; /* of token; bytes of the longest text */
+    struct strmap by_text;    /* the model's tokens, as the file spells them */
+    struct strmap by_content; /* added tokens */
+    char *texts, *bytes;      /* what by_text and token point into */
+};
+
+/* `texts` (one block, taken over also on failure) holds the n entries' text; ids and texts must be unique. */
+struct vocab_entry {
+    const char *text;
+    uint32_t len;
+    int32_t id;
+};
+int vocab_init(struct vocab *v, char *texts, size_t texts_len, const struct vocab_entry *entries, size_t n,
+               const char *where, struct err *err);
+void vocab_release(struct vocab *v);
+/* Grows the table to hold id. */
+int vocab_reserve(struct vocab *v, int32_t id, struct err *err);
+/* -1: none. By the spelling in the file. */
+int32_t vocab_find(const struct vocab *v, const char *text, size_t len);
+
+/* Byte-level letters: GPT-2's map between bytes and printable characters. */
+size_t byte_letter(unsigned char byte, char out[4]);
+/* Bytes behind n bytes of letters to out (at most n); SIZE_MAX when some character is no letter. */
+size_t bytes_of_letters(const char *text, size_t n, char *out);
+
+/* Added tokens of one kind (matched on the raw or on the normalized text), sorted by content. */
+struct added_token {
+    char *content;       /* owned */
+    char *own_pattern;   /* owned; NULL: the content */
+    const char *pattern; /* what is looked for: normalized where the token is */
+    uint32_t len, pattern_len;
+    int32_t id;
+    bool single_word, lstrip, rstrip, normalized, special;
+};
+struct added_set {
+    struct added_token *token;
+    size_t n, capacity;
+    uint32_t first[257]; /* tokens that start with byte b: first[b] .. first[b + 1] */
+};
+/* Longer contents are refused: matching is at worst text times content. */
+enum { ADDED_LONGEST = 4096 };
+
+/* One stretch of the buffer: text still to be cut (id -1) or a finished token. */
+struct piece {
+    uint32_t begin, end;
+    int32_t id;
+};
+struct pieces {
+    struct piece *item;
+    size_t n, capacity;
+};
+/* A buffer of bytes with the place in the input of each; origin[end of a piece] is where the piece's input ends. */
+struct buffer {
+    char *bytes;
+    uint32_t *origin;
+    size_t n, bytes_capacity, origin_capacity;
+};
+struct bpe_symbol;
+struct bpe_candidate;
+
+/* All that one call of tokenizer_encode needs. */
+struct work {
+    const char *bytes;      /* the input, or buffer[current] */
+    const uint32_t *origin; /* NULL: the input itself */
+    struct buffer buffer[2];
+    int current;
+    struct pieces now, next;
+    pcre2_match_data *match;
+    struct bpe_symbol *symbols;
+    struct bpe_candidate *heap;
+    char *letters;
+    size_t symbols_capacity, heap_capacity, heap_n, letters_capacity;
+    struct tokens *out;
+};
+static inline uint32_t work_origin(const struct work *w, size_t at)
+{
+    return w->origin ? w->origin[at] : (uint32_t)at;
+}
+/* The piece goes to w->next; an empty one without id is dropped. */
+int work_add(struct work *w, size_t begin, size_t end, int32_t id, struct err *err);
+void work_swap(struct work *w); /* next becomes now */
+/*
+ * Building the next buffer: start; bytes of a piece; close the piece (a slot for the origin of its end follows each);
+ * use it, which swaps buffers and pieces.
+ */
+struct buffer *buffer_start(struct work *w);
+/* n bytes that stand for the input from origin to origin_end: byte for byte as far as that goes. */
+int buffer_add(struct buffer *b, const char *bytes, size_t n, uint32_t origin, uint32_t origin_end, struct err *err);
+/* Bytes begin to end of the present buffer, as they are. */
+int buffer_copy(struct buffer *b, const struct work *w, size_t begin, size_t end, struct err *err);
+int buffer_close_piece(struct buffer *b, struct work *w, size_t begin, uint32_t origin_end, int32_t id,
+                       struct err *err);
+void buffer_use(struct work *w);
+void work_release(struct work *w);
+int tokens_add(struct tokens *t, int32_t id, uint32_t begin, uint32_t end, struct err *err);
+
+/* The pairs that merge: an open-addressing table, keyed by both ids. */
+struct merge {
+    uint32_t left, right, rank;
+    int32_t id; /* -1: free */
+};
+struct bpe {
+    struct merge *merge;
+    size_t mask, n;
+    uint64_t seed;
+    int32_t byte_id[256]; /* -1: none */
+    int32_t unk;          /* -1: none */
+    bool fuse_unk, ignore_merges;
+};
+int bpe_init(struct bpe *bpe, const struct vocab *v, size_t n_merges, struct err *err);
+void bpe_release(struct bpe *bpe);
+/* rank rises from call to call; the same pair again takes the later rank, as in `tokenizers`. */
+int bpe_add_merge(struct bpe *bpe, const struct vocab *v, const char *left, size_t left_len, const char *right,
+                  size_t right_len, uint32_t rank, const char *where, struct err *err);
+int bpe_encode(const struct bpe *bpe, const struct vocab *v, struct work *w, const struct piece *piece,
+               struct err *err);
+
+enum normalizer { NORMALIZER_NFC };
+enum { NORMALIZERS_MOST = 16, PRE_TOKENIZERS_MOST = 16, TEMPLATE_MOST = 64, DESCRIPTION_MAX = 256 };
+
+enum pre_tokenizer_kind { PRE_BYTE_LEVEL, PRE_SPLIT, PRE_DIGITS };
+struct pre_tokenizer {
+    enum pre_tokenizer_kind kind;
+    struct regex *regex;   /* owned; NULL: no cutting by it */
+    bool add_prefix_space; /* PRE_BYTE_LEVEL */
+    bool individual;       /* PRE_DIGITS */
+};
+
+struct tokenizer {
+    struct vocab vocab;
+    struct bpe bpe;
+    struct added_set raw_added, normalized_added;
+    enum normalizer normalizers[NORMALIZERS_MOST];
+    struct pre_tokenizer pre_tokenizers[PRE_TOKENIZERS_MOST];
+    size_t n_normalizers, n_pre_tokenizers;
+    bool byte_level;
+    int32_t before[TEMPLATE_MOST], after[TEMPLATE_MOST]; /* what the post-processor puts around a text */
+    size_t n_before, n_after;
+    int32_t bos, eos;
+    char description[DESCRIPTION_MAX];
+};
+
+struct tokenizer *tokenizer_new(void);
+/* Fills in what follows from the rest: the description. pre names the pre-tokenizer. */
+void tokenizer_finish(struct tokenizer *tok, const char *pre);
+
+/* token->content is taken over also on failure. Refuses a content or id that another added token has. */
+int added_put(struct tokenizer *tok, struct added_token *token, const char *where, struct err *err);
+int added_finish(struct tokenizer *tok, const char *where, struct err *err);
+void added_release(struct added_set *set);
+/* Cuts the added tokens out of every text piece. */
+int added_split(const struct added_set *set, struct work *w, struct err *err);
+
+int normalize(const struct tokenizer *tok, struct work *w, struct err *err);
+int pre_tokenize(const struct tokenizer *tok, struct work *w, struct err *err);
+int pre_add_split(struct tokenizer *tok, const char *pattern, bool literal, const char *where, struct err *err);
+int pre_add_digits(struct tokenizer *tok, bool individual, const char *where, struct err *err);
+int pre_add_byte_level(struct tokenizer *tok, bool add_prefix_space, bool use_regex, const char *where,
+                       struct err *err);
+
+/* Character classes of Rust's standard and regex libraries, which `tokenizers` uses outside its regexes. */
+bool char_is_space(uint32_t cp);   /* White_Space */
+bool char_is_word(uint32_t cp);    /* \w: Alphabetic, M, Nd, Pc, Join_Control */
+bool char_is_numeric(uint32_t cp); /* N */
+
+#endif

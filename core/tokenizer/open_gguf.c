@@ -1,0 +1,239 @@
+/* Tokenizers from GGUF metadata: the pre-tokenizer is only named there, the table below says what the names mean. */
+#include "core/tokenizer/internal.h"
+
+#include "core/base/mem.h"
+#include "core/base/strbuf.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct pre_row {
+    const char *name, *split; /* split: before ByteLevel; NULL: ByteLevel's own */
+    bool digits, nfc, ignore_merges, add_bos;
+};
+
+/* As the tokenizer.json of the models that llama.cpp's converter gives these names has it. */
+static const struct pre_row pre_rows[] = {
+    { "gpt-2", NULL, false, false, false, false },           { "smollm", NULL, true, false, false, false },
+    { "starcoder", NULL, true, false, false, false },        { "refact", NULL, true, false, false, false },
+    { "llama-bpe", REGEX_LLAMA3, false, false, true, true }, { "qwen2", REGEX_QWEN2, false, true, false, false },
+};
+
+enum token_type { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
+
+struct opening {
+    struct tokenizer *tok;
+    const struct gguf *g;
+    const char *where;
+    struct gguf_array tokens, types;
+};
+
+static int check_model(const struct gguf *g, struct err *err)
+{
+    const char *model;
+    size_t len;
+    int rc = gguf_get_string(g, "tokenizer.ggml.model", &model, &len, err);
+    if (rc)
+        return rc;
+    if (!model)
+        return err_set(err, ERR_FORMAT, "%s: has no tokenizer: key tokenizer.ggml.model is missing", gguf_name(g));
+    if (len == 4 && !memcmp(model, "gpt2", 4))
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED,
+                   "%s: tokenizer.ggml.model is '%.*s'; only gpt2 (byte-level BPE) is supported in GGUF files",
+                   gguf_name(g), (int)(len < 64 ? len : 64), model);
+}
+
+static int find_pre(const struct gguf *g, const struct pre_row **row, struct err *err)
+{
+    const char *name;
+    size_t len;
+    int rc = gguf_get_string(g, "tokenizer.ggml.pre", &name, &len, err);
+    if (rc)
+        return rc;
+    struct strbuf known = STRBUF_INIT;
+    for (size_t i = 0; i < sizeof pre_rows / sizeof *pre_rows; i++) {
+        *row = &pre_rows[i];
+        if (name && strlen((*row)->name) == len && !memcmp((*row)->name, name, len)) {
+            strbuf_release(&known);
+            return 0;
+        }
+        strbuf_addf(&known, "%s%s", i ? ", " : "", (*row)->name);
+    }
+    if (!name)
+        rc = err_set(err, ERR_FORMAT,
+                     "%s: key tokenizer.ggml.pre is missing, so that the pre-tokenizer is unknown: convert the model "
+                     "again with a newer llama.cpp",
+                     gguf_name(g));
+    else
+        rc = err_set(err, ERR_UNSUPPORTED,
+                     "%s: the pre-tokenizer '%.*s' (tokenizer.ggml.pre) is not known; known are %s", gguf_name(g),
+                     (int)(len < 64 ? len : 64), name, strbuf_text(&known));
+    strbuf_release(&known);
+    return rc;
+}
+
+/* The type of token i; normal where the file has none. */
+static int type_of(const struct opening *o, size_t i, enum token_type *out, struct err *err)
+{
+    double type = TYPE_NORMAL;
+    int rc = o->types.n ? gguf_array_number(&o->types, i, &type, err) : 0;
+    if (!rc && !(type >= TYPE_NORMAL && type <= TYPE_BYTE))
+        rc = err_set(err, ERR_FORMAT, "%s: tokenizer.ggml.token_type[%zu] is %g, which is no token type", o->where, i,
+                     type);
+    if (!rc)
+        *out = (enum token_type)type;
+    return rc;
+}
+
+/* All texts into one block; unused tokens stay out. */
+static int read_tokens(struct opening *o, struct err *err)
+{
+    size_t total = 0, n = 0;
+    const char *text;
+    size_t len;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < o->tokens.n; i++)
+        if (!(rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
+            total += len; /* each lies in the file: no overflow */
+    if (rc)
+        return rc;
+    char *texts = mem_array(total + 1, 1), *at = texts;
+    struct vocab_entry *entries = mem_array(o->tokens.n, sizeof *entries);
+    if (!texts || !entries)
+        rc = err_nomem(err, "the vocabulary");
+    for (size_t i = 0; !rc && i < o->tokens.n; i++) {
+        enum token_type type;
+        if ((rc = type_of(o, i, &type, err)) || (rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
+            break;
+        if (type == TYPE_UNUSED)
+            continue;
+        memcpy(at, text, len);
+        entries[n++] = (struct vocab_entry){ at, (uint32_t)len, (int32_t)i };
+        at += len;
+    }
+    if (rc)
+        free(texts);
+    else
+        rc = vocab_init(&o->tok->vocab, texts, total, entries, n, o->where, err);
+    free(entries);
+    return rc;
+}
+
+static int read_added(struct opening *o, struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < o->types.n; i++) {
+        enum token_type type;
+        const char *text;
+        size_t len;
+        if ((rc = type_of(o, i, &type, err)) || (rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
+            break;
+        if (type != TYPE_CONTROL && type != TYPE_USER_DEFINED && type != TYPE_UNKNOWN)
+            continue;
+        struct added_token token = { .content = mem_strndup(text, len), .len = (uint32_t)len, .id = (int32_t)i };
+        token.special = type != TYPE_USER_DEFINED;
+        rc = token.content ? added_put(o->tok, &token, o->where, err) : err_nomem(err, "added tokens");
+    }
+    return rc;
+}
+
+static int read_merges(struct opening *o, struct err *err)
+{
+    struct gguf_array merges;
+    int rc = gguf_get_array(o->g, "tokenizer.ggml.merges", &merges, err);
+    if (!rc && !merges.n)
+        rc = err_set(err, ERR_FORMAT, "%s: key tokenizer.ggml.merges is missing or empty", o->where);
+    if (!rc)
+        rc = bpe_init(&o->tok->bpe, &o->tok->vocab, merges.n, err);
+    for (size_t i = 0; !rc && i < merges.n; i++) {
+        const char *text;
+        size_t len;
+        if ((rc = gguf_array_string(&merges, i, &text, &len, err)))
+            break;
+        const char *space = memchr(text, ' ', len);
+        size_t left = space ? (size_t)(space - text) : 0;
+        if (!left || left + 1 == len || memchr(space + 1, ' ', len - left - 1))
+            rc = err_set(err, ERR_FORMAT, "%s: merge %zu, '%.*s', is not two tokens with a space between", o->where, i,
+                         (int)(len < 64 ? len : 64), text);
+        else
+            rc = bpe_add_merge(&o->tok->bpe, &o->tok->vocab, text, left, space + 1, len - left - 1, (uint32_t)i,
+                               o->where, err);
+    }
+    return rc;
+}
+
+static int read_special(struct opening *o, const char *key, int32_t *id, struct err *err)
+{
+    size_t value;
+    if (!gguf_has(o->g, key))
+        return 0;
+    int rc = gguf_get_size(o->g, key, 0, o->tokens.n - 1, &value, err);
+    if (!rc)
+        *id = (int32_t)value;
+    return rc;
+}
+
+/* Whether BOS and EOS go around a text. */
+static int read_around(struct opening *o, bool add_bos, struct err *err)
+{
+    struct tokenizer *tok = o->tok;
+    bool bos, eos;
+    int rc = read_special(o, "tokenizer.ggml.bos_token_id", &tok->bos, err);
+    if (rc || (rc = read_special(o, "tokenizer.ggml.eos_token_id", &tok->eos, err)) ||
+        (rc = gguf_get_bool_or(o->g, "tokenizer.ggml.add_bos_token", add_bos, &bos, err)) ||
+        (rc = gguf_get_bool_or(o->g, "tokenizer.ggml.add_eos_token", false, &eos, err)))
+        return rc;
+    if ((bos && tok->bos < 0) || (eos && tok->eos < 0))
+        return err_set(err, ERR_FORMAT, "%s: the tokenizer adds %s, but key tokenizer.ggml.%s_token_id is missing",
+                       o->where, bos && tok->bos < 0 ? "BOS" : "EOS", bos && tok->bos < 0 ? "bos" : "eos");
+    if (bos)
+        tok->before[tok->n_before++] = tok->bos;
+    if (eos)
+        tok->after[tok->n_after++] = tok->eos;
+    return 0;
+}
+
+static int add_pre(struct tokenizer *tok, const struct pre_row *row, const char *where, struct err *err)
+{
+    int rc = 0;
+    if (row->nfc)
+        tok->normalizers[tok->n_normalizers++] = NORMALIZER_NFC;
+    tok->bpe.ignore_merges = row->ignore_merges;
+    if (row->digits)
+        rc = pre_add_digits(tok, true, where, err);
+    if (!rc && row->split)
+        rc = pre_add_split(tok, row->split, false, where, err);
+    return rc ? rc : pre_add_byte_level(tok, false, !row->split, where, err);
+}
+
+static int open_all(struct opening *o, struct err *err)
+{
+    const struct pre_row *row;
+    int rc = check_model(o->g, err);
+    if (rc || (rc = find_pre(o->g, &row, err)) ||
+        (rc = gguf_get_array(o->g, "tokenizer.ggml.tokens", &o->tokens, err)) ||
+        (rc = gguf_get_array(o->g, "tokenizer.ggml.token_type", &o->types, err)))
+        return rc;
+    if (!o->tokens.n)
+        return err_set(err, ERR_FORMAT, "%s: key tokenizer.ggml.tokens is missing or empty", o->where);
+    if (o->types.n && o->types.n != o->tokens.n)
+        return err_set(err, ERR_FORMAT, "%s: has %zu tokens but %zu token types", o->where, o->tokens.n, o->types.n);
+    if ((rc = read_tokens(o, err)) || (rc = read_merges(o, err)) || (rc = add_pre(o->tok, row, o->where, err)) ||
+        (rc = read_added(o, err)) || (rc = added_finish(o->tok, o->where, err)) ||
+        (rc = read_around(o, row->add_bos, err)))
+        return rc;
+    tokenizer_finish(o->tok, row->name);
+    return 0;
+}
+
+int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err)
+{
+    struct opening o = { .tok = tokenizer_new(), .g = g, .where = gguf_name(g) };
+    int rc = o.tok ? open_all(&o, err) : err_nomem(err, "a tokenizer");
+    if (rc)
+        tokenizer_free(o.tok);
+    else
+        *out = o.tok;
+    return rc;
+}

@@ -1,0 +1,288 @@
+#include "core/tokenizer/regex.h"
+
+#include "core/base/mem.h"
+#include "core/base/strbuf.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* White_Space of Unicode, which is what Oniguruma's \s means. PCRE2's has U+180E in addition. */
+#define SPACES "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define NOT_SPACES                                                                                                     \
+    "\\x{0}-\\x{8}\\x{e}-\\x{1f}!-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"       \
+    "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}"
+
+enum {
+    LONGEST = 16384,           /* bytes of a pattern; real ones have some hundred */
+    STEPS_MOST = 20 * 1000000, /* of one match: a second at worst; 1 MB of spaces takes 1,000,000 */
+    HEAP_MOST_KIB = 64 * 1024
+};
+
+struct regex {
+    pcre2_code *code;
+    pcre2_match_context *limits;
+    char *pattern;
+};
+
+/* What the translation is looking at. */
+struct scan {
+    const char *at, *end, *where, *pattern;
+    struct strbuf out;
+};
+
+static int refuse(const struct scan *s, const char *what, size_t n, struct err *err)
+{
+    return err_set(err, ERR_UNSUPPORTED, "%s: the regular expression %.200s uses %.*s, which is not supported",
+                   s->where, s->pattern, (int)n, what);
+}
+
+/* \p{L}, \p{Lu}, ...: general categories only; PCRE2 reads script names as script extensions. */
+static int property(struct scan *s, struct err *err)
+{
+    static const char *const names[] = { "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N", "Nd",
+                                         "Nl", "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S", "Sm",
+                                         "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Co" };
+    const char *close = memchr(s->at, '}', (size_t)(s->end - s->at));
+    size_t n = close ? (size_t)(close - s->at) : 0;
+    for (size_t i = 0; n > 3 && s->at[2] == '{' && i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == n - 3 && !memcmp(s->at + 3, names[i], n - 3)) {
+            strbuf_add(&s->out, s->at, n + 1);
+            s->at = close + 1;
+            return 0;
+        }
+    return refuse(s, s->at, close && n < 40 ? n + 1 : 2, err);
+}
+
+/* \xHH, \x{H...}, \uHHHH: to \x{H...}. */
+static int code_point(struct scan *s, struct err *err)
+{
+    const char *start = s->at, *digits = s->at + 2;
+    bool braces = s->at[1] == 'x' && digits < s->end && *digits == '{';
+    size_t least = s->at[1] == 'u' ? 4 : 2, n = 0;
+    digits += braces;
+    while (digits + n < s->end && n < (braces ? 6 : least) && strchr("0123456789abcdefABCDEF", digits[n]))
+        n++;
+    bool closed = !braces || (digits + n < s->end && digits[n] == '}');
+    /* \x80 and above is a single byte to Oniguruma. */
+    if (!closed || !n || (!braces && n < least) || (!braces && s->at[1] == 'x' && digits[0] > '7'))
+        return refuse(s, start, 2, err);
+    strbuf_addf(&s->out, "\\x{%.*s}", (int)n, digits);
+    s->at = digits + n + braces;
+    return 0;
+}
+
+static int escape(struct scan *s, bool in_class, struct err *err)
+{
+    char c = s->at + 1 < s->end ? s->at[1] : 0;
+    if (c == 'p' || c == 'P')
+        return property(s, err);
+    if (c == 'x' || c == 'u')
+        return code_point(s, err);
+    if (c == 's')
+        strbuf_adds(&s->out, in_class ? SPACES : "[" SPACES "]");
+    else if (c == 'S')
+        strbuf_adds(&s->out, in_class ? NOT_SPACES : "[^" SPACES "]");
+    else if (c == 'd' || c == 'D')
+        strbuf_adds(&s->out, c == 'd' ? "\\p{Nd}" : "\\P{Nd}");
+    else if (c > ' ' && c < 127 &&
+             (strchr("rntf", c) || !strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                           "0123456789",
+                                           c)))
+        strbuf_add(&s->out, s->at, 2);
+    else
+        return refuse(s, s->at, 2, err);
+    s->at += 2;
+    return 0;
+}
+
+static int character_class(struct scan *s, struct err *err)
+{
+    const char *start = s->at;
+    strbuf_addc(&s->out, *s->at++);
+    if (s->at < s->end && *s->at == '^')
+        strbuf_addc(&s->out, *s->at++);
+    if (s->at < s->end && *s->at == ']')
+        return refuse(s, "an unescaped ] at the start of a class", 38, err);
+    while (s->at < s->end && *s->at != ']') {
+        if (*s->at == '[')
+            return refuse(s, "[ inside a class", 16, err);
+        if (*s->at == '&' && s->at + 1 < s->end && s->at[1] == '&')
+            return refuse(s, s->at, 2, err);
+        if (*s->at == '\\') {
+            int rc = escape(s, true, err);
+            if (rc)
+                return rc;
+        } else
+            strbuf_addc(&s->out, *s->at++);
+    }
+    if (s->at == s->end)
+        return err_set(err, ERR_FORMAT, "%s: the regular expression %.200s has a class without its end: %.20s",
+                       s->where, s->pattern, start);
+    strbuf_addc(&s->out, *s->at++);
+    return 0;
+}
+
+static int group(struct scan *s, struct err *err)
+{
+    static const char *const known[] = { "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:" };
+    size_t left = (size_t)(s->end - s->at);
+    if (left > 1 && s->at[1] != '?' && s->at[1] != '*') {
+        strbuf_addc(&s->out, *s->at++);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t n = strlen(known[i]);
+        if (left >= n && !memcmp(s->at, known[i], n)) {
+            strbuf_add(&s->out, s->at, n);
+            s->at += n;
+            return 0;
+        }
+    }
+    return refuse(s, s->at, left < 3 ? left : 3, err);
+}
+
+/* {n,m}+ repeats to Oniguruma and is possessive to PCRE2; {,m} counts to the former only. */
+static int interval(struct scan *s, struct err *err)
+{
+    size_t left = (size_t)(s->end - s->at), n = 1;
+    while (n < left && strchr("0123456789,", s->at[n]))
+        n++;
+    if ((left > 1 && s->at[1] == ',') || (n + 1 < left && s->at[n] == '}' && s->at[n + 1] == '+'))
+        return refuse(s, s->at, n + 2 < left ? n + 2 : left, err);
+    strbuf_addc(&s->out, *s->at++);
+    return 0;
+}
+
+static int translate(struct scan *s, struct err *err)
+{
+    int rc = 0;
+    while (!rc && s->at < s->end) {
+        if (*s->at == '\\')
+            rc = escape(s, false, err);
+        else if (*s->at == '[')
+            rc = character_class(s, err);
+        else if (*s->at == '(')
+            rc = group(s, err);
+        else if (*s->at == '{')
+            rc = interval(s, err);
+        else
+            strbuf_addc(&s->out, *s->at++);
+    }
+    if (!rc && strbuf_failed(&s->out))
+        rc = err_nomem(err, "a regular expression");
+    return rc;
+}
+
+static int compile(struct regex *re, const char *translated, const char *where, struct err *err)
+{
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    re->limits = pcre2_match_context_create(NULL);
+    if (!context || !re->limits) {
+        pcre2_compile_context_free(context);
+        return err_nomem(err, "a regular expression");
+    }
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_set_match_limit(re->limits, STEPS_MOST);
+    pcre2_set_heap_limit(re->limits, HEAP_MOST_KIB);
+    int problem;
+    size_t at;
+    re->code = pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &problem, &at, context);
+    pcre2_compile_context_free(context);
+    if (!re->code) {
+        char text[128];
+        pcre2_get_error_message(problem, (PCRE2_UCHAR *)text, sizeof text);
+        return err_set(err, ERR_FORMAT, "%s: the regular expression %.200s cannot be compiled: %s", where, re->pattern,
+                       text);
+    }
+    pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE); /* without JIT it is slower, not wrong */
+    return 0;
+}
+
+static int open_pattern(struct regex **out, const char *pattern, bool literal, const char *where, struct err *err)
+{
+    struct scan s = { pattern, pattern + strlen(pattern), where, pattern, STRBUF_INIT };
+    if (strlen(pattern) > LONGEST)
+        return err_set(err, ERR_FORMAT, "%s: a regular expression has %zu bytes, at most %d are accepted", where,
+                       strlen(pattern), LONGEST);
+    struct regex *re = calloc(1, sizeof *re);
+    int rc = 0;
+    if (!re || !(re->pattern = mem_strdup(pattern)))
+        rc = err_nomem(err, "a regular expression");
+    if (!rc && literal)
+        for (const char *c = pattern; *c; c++) {
+            if ((unsigned char)*c < 128 && strchr("\\^$.[]|()?*+{}-#", *c))
+                strbuf_addc(&s.out, '\\');
+            strbuf_addc(&s.out, *c);
+        }
+    else if (!rc)
+        rc = translate(&s, err);
+    if (!rc)
+        rc = compile(re, strbuf_text(&s.out), where, err);
+    strbuf_release(&s.out);
+    if (rc) {
+        regex_free(re);
+        return rc;
+    }
+    *out = re;
+    return 0;
+}
+
+int regex_open(struct regex **out, const char *pattern, const char *where, struct err *err)
+{
+    return open_pattern(out, pattern, false, where, err);
+}
+
+int regex_open_literal(struct regex **out, const char *text, const char *where, struct err *err)
+{
+    return open_pattern(out, text, true, where, err);
+}
+
+void regex_free(struct regex *re)
+{
+    if (!re)
+        return;
+    pcre2_code_free(re->code);
+    pcre2_match_context_free(re->limits);
+    free(re->pattern);
+    free(re);
+}
+
+static int match_failed(const struct regex *re, int code, size_t from, struct err *err)
+{
+    char text[128];
+    if (code == PCRE2_ERROR_NOMEMORY)
+        return err_nomem(err, "matching a regular expression");
+    pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
+    return err_set(
+        err, ERR_UNSUPPORTED,
+        "the pre-tokenizer's regular expression %.200s takes too long on this text (byte %zu of a piece): %s",
+        re->pattern, from, text);
+}
+
+int regex_next(const struct regex *re, pcre2_match_data *match, const char *text, size_t len, struct regex_at *at,
+               size_t *begin, size_t *end, struct err *err)
+{
+    while (at->from <= len) {
+        int got = pcre2_match(re->code, (PCRE2_SPTR)text, len, at->from, PCRE2_NO_UTF_CHECK, match, re->limits);
+        if (got == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its state on the heap */
+            got = pcre2_match(re->code, (PCRE2_SPTR)text, len, at->from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match,
+                              re->limits);
+        if (got == PCRE2_ERROR_NOMATCH)
+            return 0;
+        if (got < 0)
+            return match_failed(re, got, at->from, err);
+        const size_t *range = pcre2_get_ovector_pointer(match);
+        *begin = range[0], *end = range[1];
+        if (*begin != *end || !at->matched || at->last_end != *end) {
+            at->from = at->last_end = *end;
+            at->matched = true;
+            return 1;
+        }
+        /* An empty match where the last one ended: one character further. */
+        at->from++;
+        while (at->from < len && ((unsigned char)text[at->from] & 0xc0) == 0x80)
+            at->from++;
+    }
+    return 0;
+}

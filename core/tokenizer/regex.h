@@ -1,0 +1,50 @@
+/*
+ * The regular expressions of tokenizer files, which are written for Oniguruma, on PCRE2 (UTF, UCP, JIT). Constructs
+ * that the two read differently are translated (\s, \d, \u) or refused by name (\w, \b, \h, scripts, nested classes).
+ *
+ *     struct regex *re;
+ *     if (regex_open(&re, "\\p{L}+|\\s+", "tokenizer.json", &err)) ...
+ *     while ((got = regex_next(re, match, text, len, &at, &begin, &end, &err)) > 0)
+ *         use(begin, end);
+ *
+ * Immutable after opening; each thread brings its own match data. A pattern comes from a file: its length, nesting,
+ * heap and number of steps are bounded.
+ */
+#ifndef STRATA_TOKENIZER_REGEX_H
+#define STRATA_TOKENIZER_REGEX_H
+
+#include "core/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifndef PCRE2_CODE_UNIT_WIDTH
+#define PCRE2_CODE_UNIT_WIDTH 8
+#endif
+#include <pcre2.h>
+
+struct regex;
+
+#define REGEX_GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define REGEX_LLAMA3                                                                                                   \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"           \
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define REGEX_QWEN2                                                                                                    \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"                \
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+int regex_open(struct regex **out, const char *pattern, const char *where, struct err *err);
+/* One that matches exactly this text. */
+int regex_open_literal(struct regex **out, const char *text, const char *where, struct err *err);
+void regex_free(struct regex *re); /* NULL is fine */
+
+/* Where the search goes on; zero it before the first call. */
+struct regex_at {
+    size_t from, last_end;
+    bool matched;
+};
+/* 1: the next match, [*begin, *end) of text; 0: none; negative: error. The text is valid UTF-8. */
+int regex_next(const struct regex *re, pcre2_match_data *match, const char *text, size_t len, struct regex_at *at,
+               size_t *begin, size_t *end, struct err *err);
+
+#endif

@@ -1,0 +1,187 @@
+#include "core/tokenizer/internal.h"
+
+#include "core/base/mem.h"
+#include "core/base/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void tokens_release(struct tokens *t)
+{
+    free(t->id);
+    free(t->begin);
+    free(t->end);
+    memset(t, 0, sizeof *t);
+}
+
+void tokens_clear(struct tokens *t)
+{
+    t->n = 0;
+}
+
+struct tokenizer *tokenizer_new(void)
+{
+    struct tokenizer *tok = calloc(1, sizeof *tok);
+    if (tok)
+        tok->bos = tok->eos = -1;
+    return tok;
+}
+
+void tokenizer_free(struct tokenizer *tok)
+{
+    if (!tok)
+        return;
+    for (size_t i = 0; i < tok->n_pre_tokenizers; i++)
+        regex_free(tok->pre_tokenizers[i].regex);
+    added_release(&tok->raw_added);
+    added_release(&tok->normalized_added);
+    bpe_release(&tok->bpe);
+    vocab_release(&tok->vocab);
+    free(tok);
+}
+
+void tokenizer_finish(struct tokenizer *tok, const char *pre)
+{
+    snprintf(tok->description, sizeof tok->description, "byte-level BPE, %zu tokens, pre-tokenizer %s",
+             tok->vocab.n_used, pre);
+}
+
+/* The text's own tokens, appended to w->out. */
+static int encode_text(const struct tokenizer *tok, struct work *w, size_t len, struct err *err)
+{
+    int rc = work_add(w, 0, len, -1, err);
+    work_swap(w);
+    w->match = pcre2_match_data_create(1, NULL);
+    if (!rc && !w->match)
+        rc = err_nomem(err, "a text's pieces");
+    if (rc || (rc = added_split(&tok->raw_added, w, err)) || (rc = normalize(tok, w, err)) ||
+        (rc = added_split(&tok->normalized_added, w, err)) || (rc = pre_tokenize(tok, w, err)))
+        return rc;
+    for (size_t i = 0; !rc && i < w->now.n; i++) {
+        const struct piece *p = &w->now.item[i];
+        rc = p->id < 0 ? bpe_encode(&tok->bpe, &tok->vocab, w, p, err)
+                       : tokens_add(w->out, p->id, work_origin(w, p->begin), work_origin(w, p->end), err);
+    }
+    return rc;
+}
+
+static int add_specials(struct tokens *out, const int32_t *ids, size_t n, size_t at, struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = tokens_add(out, ids[i], (uint32_t)at, (uint32_t)at, err);
+    return rc;
+}
+
+static int prepend_bos(const struct tokenizer *tok, struct tokens *out, struct err *err)
+{
+    if (out->n && out->id[0] == tok->bos)
+        return 0;
+    int rc = add_specials(out, &tok->bos, 1, 0, err);
+    if (rc)
+        return rc;
+    size_t n = out->n - 1;
+    memmove(out->id + 1, out->id, n * sizeof *out->id);
+    memmove(out->begin + 1, out->begin, n * sizeof *out->begin);
+    memmove(out->end + 1, out->end, n * sizeof *out->end);
+    out->id[0] = tok->bos;
+    out->begin[0] = out->end[0] = 0;
+    return 0;
+}
+
+int tokenizer_encode(const struct tokenizer *tok, const char *text, size_t len, enum specials specials,
+                     struct tokens *out, struct err *err)
+{
+    struct work w = { .bytes = text, .out = out };
+    bool around = specials != SPECIALS_NONE;
+    int rc = 0;
+    tokens_clear(out);
+    if (len > INT32_MAX / 2)
+        return err_set(err, ERR_ARG, "a text of %zu bytes is too long to be encoded in one piece", len);
+    size_t valid = utf8_valid_prefix(text, len);
+    if (valid < len)
+        return err_set(err, ERR_FORMAT, "the text is not valid UTF-8 at byte %zu (0x%02x)", valid,
+                       (unsigned)(unsigned char)text[valid]);
+    if (specials == SPECIALS_BOS && tok->bos < 0)
+        return err_set(err, ERR_UNSUPPORTED, "the tokenizer has no BOS token that could be put first");
+    if (around)
+        rc = add_specials(out, tok->before, tok->n_before, 0, err);
+    if (!rc)
+        rc = encode_text(tok, &w, len, err);
+    work_release(&w);
+    if (!rc && around)
+        rc = add_specials(out, tok->after, tok->n_after, len, err);
+    if (!rc && specials == SPECIALS_BOS)
+        rc = prepend_bos(tok, out, err);
+    if (rc)
+        tokens_clear(out);
+    return rc;
+}
+
+size_t tokenizer_size(const struct tokenizer *tok)
+{
+    return tok->vocab.n;
+}
+
+static const struct token_text *token_at(const struct tokenizer *tok, int32_t id)
+{
+    return id >= 0 && (size_t)id < tok->vocab.n ? &tok->vocab.token[id] : NULL;
+}
+
+const char *tokenizer_bytes(const struct tokenizer *tok, int32_t id, size_t *len)
+{
+    const struct token_text *t = token_at(tok, id);
+    *len = t ? t->n_bytes : 0;
+    return t ? t->bytes : NULL;
+}
+
+int32_t tokenizer_find(const struct tokenizer *tok, const char *bytes, size_t len)
+{
+    uint32_t id;
+    if (strmap_get(&tok->vocab.by_content, bytes, len, &id))
+        return (int32_t)id;
+    if (len > tok->vocab.longest)
+        return -1;
+    char *letters = mem_array(len, 4);
+    if (!letters)
+        return -1;
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += byte_letter((unsigned char)bytes[i], letters + n);
+    int32_t found = vocab_find(&tok->vocab, letters, n);
+    free(letters);
+    if (found >= 0 && !tok->vocab.token[found].added)
+        return found;
+    /* A token of the model that is not made of byte letters stands for its own spelling. */
+    found = vocab_find(&tok->vocab, bytes, len);
+    const struct token_text *t = token_at(tok, found);
+    return t && t->n_bytes == len && !memcmp(t->bytes, bytes, len) ? found : -1;
+}
+
+bool tokenizer_is_special(const struct tokenizer *tok, int32_t id)
+{
+    const struct token_text *t = token_at(tok, id);
+    return t && t->special;
+}
+
+int32_t tokenizer_bos(const struct tokenizer *tok)
+{
+    return tok->bos;
+}
+
+int32_t tokenizer_eos(const struct tokenizer *tok)
+{
+    return tok->eos;
+}
+
+void tokenizer_set_bos_eos(struct tokenizer *tok, int32_t bos, int32_t eos)
+{
+    tok->bos = bos >= 0 ? bos : tok->bos;
+    tok->eos = eos >= 0 ? eos : tok->eos;
+}
+
+const char *tokenizer_describe(const struct tokenizer *tok)
+{
+    return tok->description;
+}

@@ -1,0 +1,109 @@
+/* Scratch memory of one call: the buffer with its origins, the pieces, the tokens. */
+#include "core/tokenizer/internal.h"
+
+#include "core/base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int work_add(struct work *w, size_t begin, size_t end, int32_t id, struct err *err)
+{
+    if (begin == end && id < 0)
+        return 0;
+    if (!mem_grow(&w->next.item, &w->next.capacity, w->next.n + 1, sizeof *w->next.item))
+        return err_nomem(err, "pieces of a text");
+    w->next.item[w->next.n++] = (struct piece){ (uint32_t)begin, (uint32_t)end, id };
+    return 0;
+}
+
+void work_swap(struct work *w)
+{
+    struct pieces done = w->now;
+    w->now = w->next;
+    w->next = done;
+    w->next.n = 0;
+}
+
+struct buffer *buffer_start(struct work *w)
+{
+    struct buffer *b = &w->buffer[!w->current];
+    b->n = 0;
+    return b;
+}
+
+static int make_room(struct buffer *b, size_t n, struct err *err)
+{
+    if (b->n + n > INT32_MAX)
+        return err_set(err, ERR_UNSUPPORTED, "a text of more than 2 GiB cannot be encoded in one piece");
+    if (!mem_grow(&b->bytes, &b->bytes_capacity, b->n + n, 1) ||
+        !mem_grow(&b->origin, &b->origin_capacity, b->n + n, sizeof *b->origin))
+        return err_nomem(err, "a text");
+    return 0;
+}
+
+int buffer_add(struct buffer *b, const char *bytes, size_t n, uint32_t origin, uint32_t origin_end, struct err *err)
+{
+    int rc = make_room(b, n, err);
+    if (rc)
+        return rc;
+    memcpy(b->bytes + b->n, bytes, n);
+    for (size_t i = 0; i < n; i++)
+        b->origin[b->n + i] = i < origin_end - origin ? origin + (uint32_t)i : origin_end;
+    b->n += n;
+    return 0;
+}
+
+int buffer_copy(struct buffer *b, const struct work *w, size_t begin, size_t end, struct err *err)
+{
+    int rc = make_room(b, end - begin, err);
+    if (rc)
+        return rc;
+    memcpy(b->bytes + b->n, w->bytes + begin, end - begin);
+    for (size_t i = begin; i < end; i++)
+        b->origin[b->n++] = work_origin(w, i);
+    return 0;
+}
+
+int buffer_close_piece(struct buffer *b, struct work *w, size_t begin, uint32_t origin_end, int32_t id, struct err *err)
+{
+    int rc = work_add(w, begin, b->n, id, err);
+    return rc ? rc : buffer_add(b, "", 1, origin_end, origin_end, err);
+}
+
+void buffer_use(struct work *w)
+{
+    w->current = !w->current;
+    w->bytes = w->buffer[w->current].bytes;
+    w->origin = w->buffer[w->current].origin;
+    work_swap(w);
+}
+
+void work_release(struct work *w)
+{
+    for (int i = 0; i < 2; i++) {
+        free(w->buffer[i].bytes);
+        free(w->buffer[i].origin);
+    }
+    free(w->now.item);
+    free(w->next.item);
+    free(w->symbols);
+    free(w->heap);
+    free(w->letters);
+    pcre2_match_data_free(w->match);
+}
+
+int tokens_add(struct tokens *t, int32_t id, uint32_t begin, uint32_t end, struct err *err)
+{
+    if (t->n == t->capacity) {
+        size_t capacity[3] = { t->capacity, t->capacity, t->capacity };
+        if (!mem_grow(&t->id, &capacity[0], t->n + 1, sizeof *t->id) ||
+            !mem_grow(&t->begin, &capacity[1], t->n + 1, sizeof *t->begin) ||
+            !mem_grow(&t->end, &capacity[2], t->n + 1, sizeof *t->end))
+            return err_nomem(err, "tokens");
+        t->capacity = capacity[0];
+    }
+    t->id[t->n] = id;
+    t->begin[t->n] = (int32_t)begin;
+    t->end[t->n++] = (int32_t)end;
+    return 0;
+}
