@@ -37,12 +37,13 @@ struct row_edit {
 
 struct sequence {
     const struct prompt *prompt;
-    size_t first_row; /* number of its token 0 in the batch, as sinks count rows */
-    size_t run;       /* replay: number of its base run */
-    const struct edit_list *edits;
-    struct row_edit *resolved; /* [edits->n] */
-    size_t begin, end;         /* its active rows in the layer at hand */
-    size_t key_begin, key_end; /* its rows whose keys and values were computed in the layer at hand */
+    size_t first_row;                           /* number of its token 0 in the batch, as sinks count rows */
+    size_t run;                                 /* replay: number of its base run */
+    const struct edit_list *base_edits, *edits; /* replay: those of its base run, before its own; may be NULL */
+    struct row_edit *resolved;                  /* of both, in this order */
+    size_t n_base_edits, n_edits;               /* n_edits: of both */
+    size_t begin, end;                          /* its active rows in the layer at hand */
+    size_t key_begin, key_end;                  /* its rows whose keys and values were computed in the layer at hand */
 };
 
 /* Working memory, carved from one block; types are real[...] unless said. */
@@ -150,7 +151,7 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
 int pass_make_room(struct pass *p, const struct shape *s, struct err *err);
 /* Marks reads, sets stop and last_layer. */
 void pass_plan_reads(struct pass *p);
-/* s->resolved, also after a failure the caller's to free; selectors of the sequence's edits. */
+/* Fills s->resolved and the counts; s->resolved is the caller's to free, also after a failure. */
 int pass_resolve_sequence(const struct pass *p, struct sequence *s, struct err *err);
 /* Marks the sites that the sequences' edits touch. */
 void pass_mark_edits(struct pass *p);

@@ -257,22 +257,29 @@ static int resolve_edit(const struct pass *p, const struct sequence *s, struct r
     return 0;
 }
 
+static const struct edit *edit_at(const struct sequence *s, size_t i)
+{
+    return i < s->n_base_edits ? &s->base_edits->edits[i] : &s->edits->edits[i - s->n_base_edits];
+}
+
 /* One block for a sequence: the row_edits, then their `from`, then their masks. */
 int pass_resolve_sequence(const struct pass *p, struct sequence *s, struct err *err)
 {
-    size_t n_edits = s->edits ? s->edits->n : 0, n = s->prompt->n_tokens, per_edit;
+    size_t n = s->prompt->n_tokens, per_edit;
     s->resolved = NULL;
-    if (!n_edits)
+    s->n_base_edits = s->base_edits ? s->base_edits->n : 0;
+    s->n_edits = s->n_base_edits + (s->edits ? s->edits->n : 0);
+    if (!s->n_edits)
         return 0;
     if (!size_mul(n, sizeof(size_t) + 2, &per_edit) || !size_add(per_edit, sizeof *s->resolved, &per_edit))
         return err_nomem(err, "edits");
-    s->resolved = mem_zeroed(n_edits, per_edit);
+    s->resolved = mem_zeroed(s->n_edits, per_edit);
     if (!s->resolved)
         return err_nomem(err, "edits");
-    size_t *from = (size_t *)(void *)(s->resolved + n_edits);
-    unsigned char *masks = (unsigned char *)(from + n_edits * n);
-    for (size_t i = 0; i < n_edits; i++) {
-        const struct edit *e = &s->edits->edits[i];
+    size_t *from = (size_t *)(void *)(s->resolved + s->n_edits);
+    unsigned char *masks = (unsigned char *)(from + s->n_edits * n);
+    for (size_t i = 0; i < s->n_edits; i++) {
+        const struct edit *e = edit_at(s, i);
         bool edges = site_row(e->site)->axes == AXES_EDGES;
         s->resolved[i] = (struct row_edit){ .edit = e, .at = masks + 2 * i * n };
         s->resolved[i].keys = edges ? s->resolved[i].at + n : NULL;
@@ -286,10 +293,10 @@ int pass_resolve_sequence(const struct pass *p, struct sequence *s, struct err *
 
 void pass_mark_edits(struct pass *p)
 {
-    for (size_t i = 0; i < p->n_sequences; i++) {
-        const struct edit_list *edits = p->sequences[i].edits;
-        for (size_t e = 0; edits && e < edits->n; e++)
-            for (size_t l = edits->edits[e].first_layer; l <= edits->edits[e].last_layer; l++)
-                p->b.touched[edits->edits[e].site * p->model->config.n_layers + l] |= TOUCH_EDIT;
-    }
+    for (size_t i = 0; i < p->n_sequences; i++)
+        for (size_t e = 0; e < p->sequences[i].n_edits; e++) {
+            const struct edit *edit = p->sequences[i].resolved[e].edit;
+            for (size_t l = edit->first_layer; l <= edit->last_layer; l++)
+                p->b.touched[edit->site * p->model->config.n_layers + l] |= TOUCH_EDIT;
+        }
 }

@@ -86,6 +86,16 @@ static int mark_wanted(struct replay *r, struct err *err)
     return 0;
 }
 
+/* Whether edits take values from sites that are otherwise computed for wanted rows only. */
+static bool keeps_final_sites(const struct site_set *kept)
+{
+    struct site_ref ref;
+    for (size_t cursor = 0; site_set_next(kept, &cursor, &ref);)
+        if (ref.site > SITE_RESID_POST)
+            return true;
+    return false;
+}
+
 static int run_base(struct replay *r, struct err *err)
 {
     const struct replay_plan *plan = r->plan;
@@ -101,7 +111,7 @@ static int run_base(struct replay *r, struct err *err)
             .reads = &reads,
             .prompt_edits = plan->edits,
             .sink = &both.sink,
-            .final_rows = r->wanted,
+            .final_rows = keeps_final_sites(&r->kept) ? NULL : r->wanted,
         };
         rc = runtime_forward(r->rt, &f, err);
     }
@@ -252,7 +262,7 @@ struct plan_rows {
 static size_t mark_entries(const struct replay *r, const struct sequence *s, size_t layer, unsigned char *entry)
 {
     size_t n = s->prompt->n_tokens, first = n, n_layers = r->kept.config->n_layers;
-    for (size_t i = 0; s->edits && i < s->edits->n; i++) {
+    for (size_t i = s->n_base_edits; i < s->n_edits; i++) {
         const struct row_edit *row = &s->resolved[i];
         const struct edit *e = row->edit;
         bool per_layer = site_row(e->site)->per_layer;
@@ -272,7 +282,7 @@ static size_t mark_entries(const struct replay *r, const struct sequence *s, siz
 
 static void mark_embedding(const struct replay *r, const struct sequence *s, unsigned char *embed)
 {
-    for (size_t i = 0; s->edits && i < s->edits->n; i++) {
+    for (size_t i = s->n_base_edits; i < s->n_edits; i++) {
         const struct row_edit *row = &s->resolved[i];
         for (size_t t = 0; row->edit->site < SITE_RESID_PRE && t < s->prompt->n_tokens; t++)
             embed[t] |= changes_row(r, s, row, 0, t);
@@ -358,6 +368,7 @@ static int fill_slice(struct replay *r, struct pass *pass, const struct variant 
             return err_nomem(err, "a slice of variants");
         struct sequence *s = &slice->sequences[slice->n];
         *s = (struct sequence){ .prompt = &r->plan->prompts[v->run], .run = v->run, .edits = v->edits };
+        s->base_edits = r->plan->edits ? r->plan->edits[v->run] : NULL;
         s->first_row = slice->n_rows;
         int rc = pass_resolve_sequence(pass, s, err);
         if (rc) {
@@ -374,6 +385,7 @@ static int fill_slice(struct replay *r, struct pass *pass, const struct variant 
         slice->n_rows += s->prompt->n_tokens;
         slice->longest = s->prompt->n_tokens > slice->longest ? s->prompt->n_tokens : slice->longest;
         pass_shape_edits(&slice->shape, s->edits);
+        pass_shape_edits(&slice->shape, s->base_edits);
     }
     return 0;
 }

@@ -100,7 +100,7 @@ static void edit_row(const struct pass *p, enum site site, size_t layer, size_t 
 {
     const struct sequence *s = &p->sequences[p->b.sequence[active_row]];
     size_t token = p->b.token[active_row], n_units = units_of(site, &p->model->config), width = row_size / n_units;
-    for (size_t i = 0; s->edits && i < s->edits->n; i++) {
+    for (size_t i = 0; i < s->n_edits; i++) {
         const struct row_edit *row = &s->resolved[i];
         const struct edit *e = row->edit;
         if (!applies(e, site, layer) || !row->at[token])
@@ -189,7 +189,7 @@ static void edit_query(const struct pass *p, const struct row_edit *row, size_t 
 void edit_edges(const struct pass *p, enum site site, size_t layer, const struct sequence *s, size_t head, size_t first,
                 size_t n, size_t first_key, real *data, size_t stride)
 {
-    for (size_t i = 0; s->edits && i < s->edits->n; i++) {
+    for (size_t i = 0; i < s->n_edits; i++) {
         const struct row_edit *row = &s->resolved[i];
         if (!applies(row->edit, site, layer))
             continue;
