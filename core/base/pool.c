@@ -12,12 +12,19 @@
 
 enum { SPINS = 4000, MAX_THREADS = 256 };
 
+#define OPEN ((uint_fast64_t)1 << 31)
+#define INSIDE(gate) ((gate) & (OPEN - 1))
+#define NUMBER(gate) ((gate) >> 32)
+
 struct pool {
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
-    atomic_uint_fast64_t job; /* number of the current job; a change is the start signal */
-    atomic_size_t next;       /* next task to hand out */
-    atomic_int working;       /* helpers that have not finished the current job */
+    /*
+     * The job's number in the upper half (a change is the start signal), the OPEN bit while helpers may still join,
+     * and the number of helpers inside. Only those are waited for: on a busy machine a helper may come too late.
+     */
+    atomic_uint_fast64_t gate;
+    atomic_size_t next; /* next task to hand out */
     atomic_bool stop;
     size_t n_tasks;
     pool_task *task;
@@ -47,37 +54,75 @@ static void work(struct pool *pool, int worker)
     }
 }
 
+static void wait_for_job(struct pool *pool, uint_fast64_t seen)
+{
+    for (int spin = 0; spin < SPINS; spin++) {
+        if (NUMBER(atomic_load_explicit(&pool->gate, memory_order_acquire)) != seen)
+            return;
+        relax();
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (NUMBER(atomic_load(&pool->gate)) == seen)
+        pthread_cond_wait(&pool->wake, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Enters the job unless it is over. *number is the job's in any case. */
+static bool join_job(struct pool *pool, uint_fast64_t *number)
+{
+    uint_fast64_t gate = atomic_load(&pool->gate);
+    do {
+        *number = NUMBER(gate);
+        if (!(gate & OPEN))
+            return false;
+    } while (!atomic_compare_exchange_weak(&pool->gate, &gate, gate + 1));
+    return true;
+}
+
+static void leave_job(struct pool *pool)
+{
+    uint_fast64_t gate = atomic_fetch_sub(&pool->gate, 1) - 1;
+    if ((gate & OPEN) || INSIDE(gate))
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_signal(&pool->done);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 static void *helper_main(void *arg)
 {
     struct helper *self = arg;
     struct pool *pool = self->pool;
     uint_fast64_t seen = 0;
-    for (;;) {
-        for (int spin = 0; spin < SPINS && atomic_load_explicit(&pool->job, memory_order_acquire) == seen; spin++)
-            relax();
-        if (atomic_load_explicit(&pool->job, memory_order_acquire) == seen) {
-            pthread_mutex_lock(&pool->lock);
-            while (atomic_load(&pool->job) == seen)
-                pthread_cond_wait(&pool->wake, &pool->lock);
-            pthread_mutex_unlock(&pool->lock);
+    while (!atomic_load(&pool->stop)) {
+        if (join_job(pool, &seen)) {
+            work(pool, self->worker);
+            leave_job(pool);
         }
-        seen = atomic_load(&pool->job);
-        if (atomic_load(&pool->stop))
-            return NULL;
-        work(pool, self->worker);
-        if (atomic_fetch_sub(&pool->working, 1) == 1) {
-            pthread_mutex_lock(&pool->lock);
-            pthread_cond_signal(&pool->done);
-            pthread_mutex_unlock(&pool->lock);
-        }
+        wait_for_job(pool, seen);
     }
+    return NULL;
 }
 
-static void start_job(struct pool *pool)
+/* Nobody is inside. */
+static void open_job(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add(&pool->job, 1);
+    atomic_store(&pool->gate, (NUMBER(atomic_load(&pool->gate)) + 1) << 32 | OPEN);
     pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void close_job(struct pool *pool)
+{
+    atomic_fetch_and(&pool->gate, ~OPEN);
+    for (int spin = 0; spin < SPINS && INSIDE(atomic_load_explicit(&pool->gate, memory_order_acquire)); spin++)
+        relax();
+    if (!INSIDE(atomic_load(&pool->gate)))
+        return;
+    pthread_mutex_lock(&pool->lock);
+    while (INSIDE(atomic_load(&pool->gate)))
+        pthread_cond_wait(&pool->done, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -124,7 +169,9 @@ void pool_free(struct pool *pool)
     if (!pool)
         return;
     atomic_store(&pool->stop, true);
-    start_job(pool);
+    atomic_store(&pool->next, 0);
+    pool->n_tasks = 0;
+    open_job(pool);
     for (int w = 1; w < pool->n_threads; w++)
         pthread_join(pool->helpers[w].thread, NULL);
     pthread_cond_destroy(&pool->done);
@@ -150,17 +197,9 @@ void pool_run(struct pool *pool, size_t n_tasks, pool_task *task, void *arg)
     pool->arg = arg;
     pool->n_tasks = n_tasks;
     atomic_store(&pool->next, 0);
-    atomic_store(&pool->working, pool->n_threads - 1);
-    start_job(pool);
+    open_job(pool);
     work(pool, 0);
-    for (int spin = 0; spin < SPINS && atomic_load_explicit(&pool->working, memory_order_acquire); spin++)
-        relax();
-    if (!atomic_load(&pool->working))
-        return;
-    pthread_mutex_lock(&pool->lock);
-    while (atomic_load(&pool->working))
-        pthread_cond_wait(&pool->done, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
+    close_job(pool);
 }
 
 int pool_default_threads(void)
