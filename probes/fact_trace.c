@@ -6,157 +6,289 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Keeps the last query's row of every pattern; everything else goes to the collector. */
+/* Takes what the trace needs while it is hot: states of the lens's rows, and the last token's row of the rest. */
 struct tracer {
     struct sink sink; /* first */
-    struct collector collector;
-    struct site_set reads, collected;
+    const struct model *model;
+    struct site_set reads;
+    size_t n_tokens, first_row, n_states, state_bytes;
+    char *states; /* [rows from first_row on, n_states, d_model] in the runtime's precision */
     float *pattern;
+    double *last; /* owns the rest */
+    double *z, *mlp_out, *embed, *pos_embed, *resid_post, *logits;
 };
+
+static size_t view_row(const struct site_view *v, size_t r)
+{
+    return v->rows ? v->rows[r] : v->first_row + r;
+}
+
+static void take_states(struct tracer *t, const struct site_view *v, size_t state)
+{
+    for (size_t r = 0; r < v->n_rows; r++) {
+        size_t row = view_row(v, r);
+        if (row >= t->first_row)
+            memcpy(t->states + ((row - t->first_row) * t->n_states + state) * t->state_bytes, site_view_row(v, r),
+                   t->state_bytes);
+    }
+}
+
+static void take_last(const struct tracer *t, const struct site_view *v, double *out)
+{
+    for (size_t r = 0; r < v->n_rows; r++)
+        if (view_row(v, r) + 1 == t->n_tokens)
+            collector_widen(v->data, v->precision, r * v->row_size, v->row_size, out);
+}
+
+static void take_pattern(const struct tracer *t, const struct site_view *v)
+{
+    size_t n = v->n_rows, n_heads = t->model->config.n_heads;
+    for (size_t h = 0; h < n_heads; h++)
+        for (size_t key = 0; key < n; key++)
+            t->pattern[(v->layer * n_heads + h) * n + key] = (float)site_view_at(v, (h * n + n - 1) * n + key);
+}
 
 static int take(struct sink *self, const struct site_view *v, struct err *err)
 {
     struct tracer *t = (struct tracer *)(void *)self;
-    if (v->site != SITE_PATTERN)
-        return t->collector.sink.take(&t->collector.sink, v, err);
-    size_t n = v->n_rows, n_heads = t->reads.config->n_heads;
-    for (size_t h = 0; h < n_heads; h++)
-        for (size_t key = 0; key < n; key++)
-            t->pattern[(v->layer * n_heads + h) * n + key] = (float)site_view_at(v, (h * n + n - 1) * n + key);
+    const struct model_config *c = &t->model->config;
+    (void)err;
+    switch (v->site) {
+    case SITE_RESID_PRE:
+        take_states(t, v, v->layer);
+        break;
+    case SITE_RESID_POST:
+        take_states(t, v, c->n_layers);
+        take_last(t, v, t->resid_post);
+        break;
+    case SITE_Z:
+        take_last(t, v, t->z + v->layer * c->n_heads * c->d_head);
+        break;
+    case SITE_MLP_OUT:
+        take_last(t, v, t->mlp_out + v->layer * c->d_model);
+        break;
+    case SITE_EMBED:
+        take_last(t, v, t->embed);
+        break;
+    case SITE_POS_EMBED:
+        take_last(t, v, t->pos_embed);
+        break;
+    case SITE_LOGITS:
+        take_last(t, v, t->logits);
+        break;
+    default:
+        take_pattern(t, v);
+        break;
+    }
     return 0;
 }
 
-static int choose_sites(struct tracer *t, const struct model_config *config, struct err *err)
+static int choose_sites(struct tracer *t, struct err *err)
 {
-    const char *always = "hook_embed,logits,blocks.*.hook_resid_pre,blocks.*.attn.hook_z,blocks.*.hook_mlp_out";
-    int rc = site_set_init(&t->collected, config, err);
-    rc = rc ? rc : site_set_init(&t->reads, config, err);
-    rc = rc ? rc : site_set_add(&t->collected, always, err);
-    rc = rc ? rc : site_set_add(&t->reads, always, err);
-    rc = rc ? rc : site_set_add(&t->reads, "blocks.*.attn.hook_pattern", err);
-    struct site_ref final = { SITE_RESID_POST, config->n_layers - 1 }, positions = { SITE_POS_EMBED, 0 };
+    const struct model_config *config = &t->model->config;
+    int rc = site_set_init(&t->reads, config, err);
+    rc = rc ? rc
+            : site_set_add(&t->reads,
+                           "hook_embed,logits,blocks.*.hook_resid_pre,blocks.*.attn.hook_z,blocks.*.hook_mlp_out,"
+                           "blocks.*.attn.hook_pattern",
+                           err);
     if (rc)
         return rc;
-    site_set_add_one(&t->collected, final);
-    site_set_add_one(&t->reads, final);
-    if (!site_missing(SITE_POS_EMBED, config)) {
-        site_set_add_one(&t->collected, positions);
-        site_set_add_one(&t->reads, positions);
-    }
+    site_set_add_one(&t->reads, (struct site_ref){ SITE_RESID_POST, config->n_layers - 1 });
+    if (!site_missing(SITE_POS_EMBED, config))
+        site_set_add_one(&t->reads, (struct site_ref){ SITE_POS_EMBED, 0 });
     return 0;
 }
 
-static int run_lens(struct fact_trace *t, struct runtime *rt, const struct tracer *tracer, size_t top_k,
-                    struct err *err)
+static int make_room(struct tracer *t, struct err *err)
 {
-    const struct model_config *config = &runtime_model(rt)->config;
-    size_t real = runtime_precision(rt) == PRECISION_F64 ? sizeof(double) : sizeof(float);
-    size_t state = config->d_model * real, n;
-    if (!size_mul(t->n_tokens, t->n_states, &n))
+    const struct model_config *c = &t->model->config;
+    size_t d = c->d_model, width = c->n_heads * c->d_head, n;
+    /* Sizes of weights that fit in memory; only the number of tokens is new. */
+    if (!size_mul(t->n_tokens - t->first_row, t->n_states, &n))
         return err_nomem(err, "the states of the prompt");
-    char *states = mem_aligned(n, state);
-    int32_t *answers = mem_array(t->n_tokens, sizeof *answers);
-    int rc = states && answers ? 0 : err_nomem(err, "the states of the prompt");
-    for (size_t row = 0; !rc && row < t->n_tokens; row++) {
-        answers[row] = t->answer;
-        for (size_t s = 0; s < t->n_states; s++) {
-            bool final = s + 1 == t->n_states;
-            const char *from = collector_rows(&tracer->collector, final ? SITE_RESID_POST : SITE_RESID_PRE,
-                                              final ? config->n_layers - 1 : s);
-            memcpy(states + (row * t->n_states + s) * state, from + row * state, state);
-        }
-    }
-    struct lens_input in = {
-        .states = states,
-        .n_rows = t->n_tokens,
-        .n_states = t->n_states,
-        .answers = answers,
-        .top_k = top_k,
+    t->states = mem_aligned(n, t->state_bytes);
+    t->last = mem_array(c->n_layers * (width + d) + 3 * d + c->d_vocab, sizeof *t->last);
+    if (!t->states || !t->last)
+        return err_nomem(err, "the states of the prompt");
+    t->z = t->last;
+    t->mlp_out = t->z + c->n_layers * width;
+    t->embed = t->mlp_out + c->n_layers * d;
+    t->pos_embed = t->embed + d;
+    t->resid_post = t->pos_embed + d;
+    t->logits = t->resid_post + d;
+    return 0;
+}
+
+static int run_model(struct tracer *t, struct runtime *rt, const struct prompt *prompt, const struct edit_list *edits,
+                     struct err *err)
+{
+    unsigned char *final_rows = mem_zeroed(t->n_tokens, 1);
+    if (!final_rows)
+        return err_nomem(err, "the trace");
+    final_rows[t->n_tokens - 1] = 1;
+    struct forward f = {
+        .prompts = prompt,
+        .n_prompts = 1,
+        .reads = &t->reads,
+        .edits = edits,
+        .sink = &t->sink,
+        .final_rows = final_rows,
     };
-    rc = rc ? rc : lens_result_create(&t->lens, t->n_tokens, t->n_states, top_k, err);
-    rc = rc ? rc : logit_lens(rt, &in, &t->lens, err);
-    free(states);
+    int rc = runtime_forward(rt, &f, err);
+    free(final_rows);
+    return rc;
+}
+
+static int32_t top_token(const double *logits, size_t n)
+{
+    size_t best = 0;
+    for (size_t v = 1; v < n; v++)
+        if (logits[v] > logits[best])
+            best = v;
+    return (int32_t)best;
+}
+
+/* The lens over n rows of states with one answer each. */
+static int run_lens(struct runtime *rt, void *states, size_t n_rows, size_t n_states, const int32_t *answers,
+                    size_t top_k, struct lens_result *out, struct err *err)
+{
+    const struct lens_input in = {
+        .states = states, .n_rows = n_rows, .n_states = n_states, .answers = answers, .top_k = top_k
+    };
+    int rc = lens_result_create(out, n_rows, n_states, top_k, err);
+    return rc ? rc : logit_lens(rt, &in, out, err);
+}
+
+static int lens_of_answer(struct fact_trace *t, struct runtime *rt, struct tracer *tracer, size_t top_k,
+                          struct err *err)
+{
+    int32_t *answers = mem_array(t->n_rows, sizeof *answers);
+    if (!answers)
+        return err_nomem(err, "the answers");
+    for (size_t row = 0; row < t->n_rows; row++)
+        answers[row] = t->answer;
+    int rc = run_lens(rt, tracer->states, t->n_rows, t->n_states, answers, top_k, &t->lens, err);
     free(answers);
     return rc;
 }
 
-/* The last row of a site, as doubles. */
-static void last_row(const struct tracer *t, const struct fact_trace *trace, enum site site, size_t layer, double *out)
+/* --- rivals --- */
+
+static bool is_followed(const struct fact_trace *t, int32_t token)
 {
-    size_t n = site_row_size(site, t->reads.config);
-    collector_widen(collector_rows(&t->collector, site, layer), t->collector.precision, (trace->n_tokens - 1) * n, n,
-                    out);
+    for (size_t i = 0; i < t->n_rivals; i++)
+        if (t->rivals[i] == token)
+            return true;
+    return token == t->answer;
 }
 
-static int run_attribution(struct fact_trace *t, const struct model *m, const struct tracer *tracer, struct err *err)
+/* Half of them lead in the end, half led latest before. */
+static void choose_rivals(struct fact_trace *t, size_t most, size_t top_k)
 {
-    const struct model_config *c = &m->config;
-    size_t d = c->d_model, width = c->n_heads * c->d_head;
-    double *x = mem_array(c->n_layers * (width + d) + 3 * d, sizeof *x);
-    if (!x)
-        return err_nomem(err, "the attribution");
-    double *z = x, *mlp = z + c->n_layers * width, *embed = mlp + c->n_layers * d, *pos = embed + d, *final = pos + d;
-    double logit;
-    for (size_t l = 0; l < c->n_layers; l++) {
-        last_row(tracer, t, SITE_Z, l, z + l * width);
-        last_row(tracer, t, SITE_MLP_OUT, l, mlp + l * d);
-    }
-    last_row(tracer, t, SITE_EMBED, 0, embed);
-    last_row(tracer, t, SITE_RESID_POST, c->n_layers - 1, final);
-    if (m->pos_embed)
-        last_row(tracer, t, SITE_POS_EMBED, 0, pos);
-    /* Only the last row's logits were computed. */
-    collector_widen(collector_rows(&tracer->collector, SITE_LOGITS, 0), tracer->collector.precision,
-                    (t->n_tokens - 1) * c->d_vocab + (size_t)t->answer, 1, &logit);
-    struct attribution_input in = {
-        .token = t->answer,
-        .embed = embed,
-        .pos_embed = m->pos_embed ? pos : NULL,
-        .z = z,
-        .mlp_out = mlp,
-        .resid_post = final,
-        .logit = logit,
-    };
-    int rc = attribution_create(&t->attribution, m, err);
-    rc = rc ? rc : direct_attribution(m, &in, &t->attribution, err);
-    free(x);
+    const int32_t *top = t->lens.top_token + (t->n_rows - 1) * t->n_states * top_k;
+    const int32_t *final = top + (t->n_states - 1) * top_k;
+    for (size_t i = 0; i < top_k && t->n_rivals < (most + 1) / 2; i++)
+        if (!is_followed(t, final[i]))
+            t->rivals[t->n_rivals++] = final[i];
+    for (size_t s = t->n_states; top_k && s-- > 0 && t->n_rivals < most;)
+        if (!is_followed(t, top[s * top_k]))
+            t->rivals[t->n_rivals++] = top[s * top_k];
+}
+
+/* `states`: a copy of the last row's, which is used up. */
+static int lens_of_rivals(struct fact_trace *t, struct runtime *rt, const char *states, size_t bytes, struct err *err)
+{
+    char *copies = mem_aligned(t->n_rivals, bytes);
+    if (!copies)
+        return err_nomem(err, "the states of rivals");
+    for (size_t i = 0; i < t->n_rivals; i++)
+        memcpy(copies + i * bytes, states, bytes);
+    int rc = run_lens(rt, copies, t->n_rivals, t->n_states, t->rivals, 0, &t->rival_lens, err);
+    free(copies);
     return rc;
 }
 
-int fact_trace_run(struct fact_trace *t, struct runtime *rt, const struct prompt *prompt, int32_t answer, size_t top_k,
-                   const struct edit_list *edits, struct err *err)
+static int run_lenses(struct fact_trace *t, struct runtime *rt, struct tracer *tracer,
+                      const struct fact_trace_options *o, struct err *err)
+{
+    size_t bytes = t->n_states * tracer->state_bytes;
+    /* The lens overwrites its states by their norms. */
+    char *copy = mem_array(o->n_rivals ? bytes : 0, 1);
+    t->rivals = mem_array(o->n_rivals, sizeof *t->rivals);
+    if (!copy || !t->rivals) {
+        free(copy);
+        return err_nomem(err, "the states of rivals");
+    }
+    if (o->n_rivals)
+        memcpy(copy, tracer->states + (t->n_rows - 1) * bytes, bytes);
+    int rc = lens_of_answer(t, rt, tracer, o->top_k, err);
+    if (!rc && o->n_rivals) {
+        choose_rivals(t, o->n_rivals, o->top_k);
+        rc = t->n_rivals ? lens_of_rivals(t, rt, copy, bytes, err) : 0;
+    }
+    free(copy);
+    return rc;
+}
+
+static int run_attribution(struct fact_trace *t, const struct tracer *tracer, struct err *err)
+{
+    const struct attribution_input in = {
+        .token = t->answer,
+        .embed = tracer->embed,
+        .pos_embed = tracer->model->pos_embed ? tracer->pos_embed : NULL,
+        .z = tracer->z,
+        .mlp_out = tracer->mlp_out,
+        .resid_post = tracer->resid_post,
+        .logit = t->logit,
+    };
+    int rc = attribution_create(&t->attribution, tracer->model, err);
+    return rc ? rc : direct_attribution(tracer->model, &in, &t->attribution, err);
+}
+
+static int trace(struct fact_trace *t, struct runtime *rt, const struct prompt *prompt,
+                 const struct fact_trace_options *o, struct tracer *tracer, struct err *err)
+{
+    const struct model_config *c = &tracer->model->config;
+    t->pattern = mem_array(c->n_layers * c->n_heads * t->n_tokens, sizeof *t->pattern);
+    tracer->pattern = t->pattern;
+    int rc = t->pattern ? 0 : err_nomem(err, "the trace");
+    rc = rc ? rc : make_room(tracer, err);
+    rc = rc ? rc : choose_sites(tracer, err);
+    rc = rc ? rc : run_model(tracer, rt, prompt, o->edits, err);
+    if (rc)
+        return rc;
+    t->answer = o->answer >= 0 ? o->answer : top_token(tracer->logits, c->d_vocab);
+    t->logit = tracer->logits[t->answer];
+    rc = run_lenses(t, rt, tracer, o, err);
+    return rc ? rc : run_attribution(t, tracer, err);
+}
+
+int fact_trace_run(struct fact_trace *t, struct runtime *rt, const struct prompt *prompt,
+                   const struct fact_trace_options *o, struct err *err)
 {
     const struct model *m = runtime_model(rt);
-    struct tracer tracer = { .sink = { take } };
-    *t = (struct fact_trace){ .n_tokens = prompt->n_tokens, .n_states = m->config.n_layers + 1, .answer = answer };
-    if (answer < 0 || (size_t)answer >= m->config.d_vocab)
-        return err_set(err, ERR_ARG, "answer token %d is outside the vocabulary", (int)answer);
-    t->pattern = mem_array(m->config.n_layers * m->config.n_heads * t->n_tokens, sizeof *t->pattern);
-    unsigned char *final_rows = mem_zeroed(t->n_tokens, 1);
-    tracer.pattern = t->pattern;
-    int rc = t->pattern && final_rows && t->n_tokens ? 0 : err_nomem(err, "the trace");
-    rc = rc ? rc : choose_sites(&tracer, &m->config, err);
-    rc = rc ? rc : collector_init(&tracer.collector, &tracer.collected, runtime_precision(rt), err);
-    rc = rc ? rc : collector_begin(&tracer.collector, prompt, 1, NULL, err);
-    if (!rc) {
-        final_rows[t->n_tokens - 1] = 1;
-        struct forward f = {
-            .prompts = prompt,
-            .n_prompts = 1,
-            .reads = &tracer.reads,
-            .edits = edits,
-            .sink = &tracer.sink,
-            .final_rows = final_rows,
-        };
-        rc = runtime_forward(rt, &f, err);
-    }
-    rc = rc ? rc : run_lens(t, rt, &tracer, top_k, err);
-    rc = rc ? rc : run_attribution(t, m, &tracer, err);
-    if (tracer.collector.reads)
-        collector_release(&tracer.collector);
+    size_t real = runtime_precision(rt) == PRECISION_F64 ? sizeof(double) : sizeof(float);
+    *t = (struct fact_trace){ .n_tokens = prompt->n_tokens,
+                              .n_rows = o->all_tokens ? prompt->n_tokens : 1,
+                              .n_states = m->config.n_layers + 1 };
+    if (o->answer >= 0 && (size_t)o->answer >= m->config.d_vocab)
+        return err_set(err, ERR_ARG, "answer token %d is outside the vocabulary of %zu", (int)o->answer,
+                       m->config.d_vocab);
+    if (!prompt->n_tokens)
+        return err_set(err, ERR_ARG, "the prompt has no tokens");
+    struct tracer tracer = {
+        .sink = { take },
+        .model = m,
+        .n_tokens = t->n_tokens,
+        .first_row = t->n_tokens - t->n_rows,
+        .n_states = t->n_states,
+        .state_bytes = m->config.d_model * real,
+    };
+    int rc = trace(t, rt, prompt, o, &tracer, err);
     site_set_release(&tracer.reads);
-    site_set_release(&tracer.collected);
-    free(final_rows);
+    free(tracer.states);
+    free(tracer.last);
     if (rc)
         fact_trace_release(t);
     return rc;
@@ -165,7 +297,9 @@ int fact_trace_run(struct fact_trace *t, struct runtime *rt, const struct prompt
 void fact_trace_release(struct fact_trace *t)
 {
     lens_result_release(&t->lens);
+    lens_result_release(&t->rival_lens);
     attribution_release(&t->attribution);
     free(t->pattern);
+    free(t->rivals);
     *t = (struct fact_trace){ 0 };
 }

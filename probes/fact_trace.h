@@ -1,11 +1,12 @@
 /*
- * One fact, layer by layer, from one forward pass: the lens at every token and
- * depth, what each head, attention and MLP layer adds to the answer's logit,
- * and where the heads of the last token look.
+ * One fact, layer by layer, from one forward pass: the lens at every depth,
+ * what each head, attention and MLP layer adds to the answer's logit, and where
+ * the heads of the last token look.
  *
  *     struct fact_trace t;
- *     if (fact_trace_run(&t, rt, &prompt, answer_token, 5, NULL, &err)) ...
- *     size_t last = t.n_tokens - 1;
+ *     const struct fact_trace_options o = { .answer = -1, .top_k = 5, .all_tokens = true, .n_rivals = 4 };
+ *     if (fact_trace_run(&t, rt, &prompt, &o, &err)) ...
+ *     size_t last = t.n_rows - 1;
  *     printf("p(answer) after all layers: %.3f\n", exp(t.lens.logprob[last * t.n_states + t.n_states - 1]));
  *     fact_trace_release(&t);
  *
@@ -18,17 +19,29 @@
 #include "probes/direct_attribution.h"
 #include "probes/logit_lens.h"
 
-struct fact_trace {
-    size_t n_tokens, n_states; /* n_states = n_layers + 1 */
-    int32_t answer;
-    struct lens_result lens;        /* [n_tokens, n_states], top_k as asked */
-    struct attribution attribution; /* of the last token */
-    float *pattern;                 /* [n_layers, n_heads, n_tokens] attention of the last token */
+struct fact_trace_options {
+    int32_t answer;                /* -1: the token that the model itself puts first */
+    size_t top_k;                  /* of the lens */
+    bool all_tokens;               /* the lens at every token; false: at the last one only */
+    size_t n_rivals;               /* at most so many other tokens are followed through the depths; needs top_k > 0 */
+    const struct edit_list *edits; /* NULL: none */
 };
 
-/* edits may be NULL. */
-int fact_trace_run(struct fact_trace *t, struct runtime *rt, const struct prompt *prompt, int32_t answer, size_t top_k,
-                   const struct edit_list *edits, struct err *err);
+struct fact_trace {
+    size_t n_tokens, n_rows, n_states; /* n_rows: n_tokens or 1; n_states = n_layers + 1 */
+    int32_t answer;
+    double logit;                   /* the model's own, of the answer */
+    struct lens_result lens;        /* [n_rows, n_states]; the last row is the last token's */
+    struct attribution attribution; /* of the last token */
+    float *pattern;                 /* [n_layers, n_heads, n_tokens] attention of the last token */
+    /* Tokens that lead in the end, then those that led latest before: at the last token. */
+    size_t n_rivals;
+    int32_t *rivals;
+    struct lens_result rival_lens; /* [n_rivals, n_states] rank and logprob of each rival */
+};
+
+int fact_trace_run(struct fact_trace *t, struct runtime *rt, const struct prompt *prompt,
+                   const struct fact_trace_options *o, struct err *err);
 void fact_trace_release(struct fact_trace *t);
 
 #endif

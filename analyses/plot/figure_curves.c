@@ -27,7 +27,8 @@ static void axis_range(const struct curve_figure *f, double *low, double *high)
     if (least > most)
         least = 1, most = 1;
     if (f->log) {
-        least /= 1.4;
+        /* Ranks and counts: no tics below 1, but room for the points on it. */
+        least = least >= 1 ? fmax(least / 1.4, 0.93) : least / 1.4;
         most = fmax(most * 1.4, least * 20);
     } else {
         double pad = most > least ? 0.06 * (most - least) : fmax(fabs(most) * 0.1, 0.01);

@@ -70,7 +70,7 @@ int plot_fact(const struct plot_target *to, const struct fact_figure *f, struct 
                            "set label 3 'rank (1 = top)' at screen 0.02, graph 0.5 center rotate\n"
                            "set logscale y\n"
                            "set format y '%.0f'\n"
-                           "set yrange [rank_most:0.9]\n");
+                           "set yrange [rank_most:0.93]\n");
     add_lines(&p, f, 3, true);
     strbuf_adds(&p.script, "\n"
                            "unset label 1\n"

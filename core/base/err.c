@@ -5,6 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A message is one line, and names from files must not steer the terminal. */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 int err_set(struct err *err, enum err_code code, const char *format, ...)
 {
     if (err) {
@@ -12,6 +20,7 @@ int err_set(struct err *err, enum err_code code, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->msg, sizeof err->msg, format, args);
         va_end(args);
+        make_printable(err->msg);
         err->code = code;
     }
     return code;
@@ -32,6 +41,7 @@ int err_errno(struct err *err, const char *format, ...)
         va_end(args);
         if (n >= 0 && (size_t)n < sizeof err->msg)
             snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", strerror(saved));
+        make_printable(err->msg);
         err->code = ERR_IO;
     }
     return ERR_IO;
@@ -49,6 +59,7 @@ int err_prefix(struct err *err, const char *format, ...)
     va_end(args);
     if (n >= 0 && (size_t)n < sizeof err->msg)
         snprintf(err->msg + n, sizeof err->msg - (size_t)n, "%s", text);
+    make_printable(err->msg);
     return err->code;
 }
 

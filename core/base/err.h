@@ -10,7 +10,8 @@
  *
  * Library functions return 0 or a negative code and fill *err; they never
  * print or exit. On success *err is untouched, so calls chain with ||.
- * A message reads "FILE: what is wrong: what to do". Thread-safe as long as
+ * A message reads "FILE: what is wrong: what to do", one line: control
+ * characters that a name from a file brings become '?'. Thread-safe as long as
  * each thread has its own struct err.
  */
 #ifndef STRATA_BASE_ERR_H

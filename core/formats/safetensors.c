@@ -124,10 +124,7 @@ static int tensor_entry(struct parser *p, const json_t *name, struct json_slice 
 {
     const char *text = json_string_value(name);
     char where[512];
-    int n = snprintf(where, sizeof where, "%.300s: tensor \"%.150s\"", p->where, text);
-    for (int i = 0; i < n; i++)
-        if ((unsigned char)where[i] < ' ' || where[i] == 0x7f)
-            where[i] = '?'; /* tensor_set_add refuses such a name; until then it must not reach the terminal */
+    snprintf(where, sizeof where, "%.300s: tensor \"%.150s\"", p->where, text);
     json_t *entry = NULL;
     int rc = json_slice_parse(value, MAX_ENTRY, where, "its description", &entry, err);
     if (rc)

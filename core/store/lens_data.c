@@ -1,5 +1,6 @@
 /* Lens files: the reader. Every number that others use as an index or a shape is checked here. */
 #include "core/base/mem.h"
+#include "core/store/h5_guard.h"
 #include "core/store/lens_file.h"
 
 #include <stdlib.h>
@@ -201,17 +202,30 @@ static int get_all(struct lens_data *d, const struct h5_file *f, struct err *err
     return rc ? rc : get_top(d, f, err);
 }
 
-int lens_data_read(struct lens_data *out, const char *path, struct err *err)
+static int read_file(struct lens_data *d, const char *path, struct err *err)
 {
     struct h5_file f;
-    *out = (struct lens_data){ 0 };
+    *d = (struct lens_data){ 0 };
     int rc = h5_open(&f, path, false, err);
     if (rc)
         return rc;
-    rc = h5_close(&f, get_all(out, &f, err), err);
+    rc = h5_close(&f, get_all(d, &f, err), err);
     if (rc)
-        lens_data_release(out);
+        lens_data_release(d);
     return rc;
+}
+
+static int rehearse(void *arg, struct err *err)
+{
+    struct lens_data d;
+    return read_file(&d, arg, err);
+}
+
+int lens_data_read(struct lens_data *out, const char *path, struct err *err)
+{
+    *out = (struct lens_data){ 0 };
+    int rc = h5_guard(path, rehearse, (void *)(uintptr_t)path, err);
+    return rc ? rc : read_file(out, path, err);
 }
 
 void lens_data_release(struct lens_data *d)

@@ -1,5 +1,6 @@
 /* What HDF5 does for a stream file: creating it before the run, checking one to resume, marking it complete. */
 #include "core/base/mem.h"
+#include "core/store/h5_guard.h"
 #include "core/store/stream_internal.h"
 
 #include <fcntl.h>
@@ -171,7 +172,7 @@ static int check_columns(struct stream_file *s, const struct h5_file *f, struct 
     return 0;
 }
 
-int stream_layout_check(struct stream_file *s, const char *path, const struct stream_hooks *hooks, struct err *err)
+static int check_file(struct stream_file *s, const char *path, const struct stream_hooks *hooks, struct err *err)
 {
     struct h5_file f;
     char digest[65], *recorded = NULL;
@@ -195,6 +196,25 @@ int stream_layout_check(struct stream_file *s, const char *path, const struct st
         rc = err_set(err, ERR_FORMAT, "%s: is not complete: remove it", path);
     free(recorded);
     return h5_close(&f, rc, err);
+}
+
+struct rehearsal {
+    struct stream_file *s;
+    const char *path;
+    const struct stream_hooks *hooks;
+};
+
+static int rehearse(void *arg, struct err *err)
+{
+    const struct rehearsal *r = arg;
+    return check_file(r->s, r->path, r->hooks, err);
+}
+
+int stream_layout_check(struct stream_file *s, const char *path, const struct stream_hooks *hooks, struct err *err)
+{
+    struct rehearsal r = { s, path, hooks };
+    int rc = h5_guard(path, rehearse, &r, err);
+    return rc ? rc : check_file(s, path, hooks, err);
 }
 
 /* --- offsets --- */

@@ -19,8 +19,7 @@ struct nfc_char {
     uint32_t takes;
 };
 struct nfc {
-    struct nfc_char *chars;
-    utf8proc_int32_t *sorted;
+    struct nfc_char *chars, *sorted;
     size_t n, capacity, sorted_capacity;
 };
 
@@ -56,9 +55,8 @@ static int sort_marks(struct nfc *x, size_t begin, size_t end, struct err *err)
     for (int c = 0; c < 256; c++)
         at[c + 1] += at[c];
     for (size_t i = begin; i < end; i++)
-        x->sorted[at[class_of(x->chars[i].cp)]++] = x->chars[i].cp;
-    for (size_t i = begin; i < end; i++) /* what each place takes of the input stays with the place */
-        x->chars[i].cp = x->sorted[i - begin];
+        x->sorted[at[class_of(x->chars[i].cp)]++] = x->chars[i];
+    memcpy(x->chars + begin, x->sorted, (end - begin) * sizeof *x->sorted);
     return 0;
 }
 

@@ -36,21 +36,73 @@ static int refuse(const struct scan *s, const char *what, size_t n, struct err *
                    s->where, s->pattern, (int)n, what);
 }
 
-/* \p{L}, \p{Lu}, ...: general categories only; PCRE2 reads script names as script extensions. */
-static int property(struct scan *s, struct err *err)
+/*
+ * Characters newer than PCRE2's Unicode. The `tokenizers` library's Oniguruma is at Unicode 16, PCRE2 10.42 at 14;
+ * where PCRE2 knows them they are there twice. (U+1171E alone went over from Mn to Mc.)
+ */
+static const struct {
+    const char *category, *ranges;
+} newer[] = {
+    { "Lu", "\\x{1c89}\\x{a7cb}-\\x{a7cc}\\x{a7da}\\x{a7dc}\\x{10d50}-\\x{10d65}" },
+    { "Ll", "\\x{1c8a}\\x{a7cd}\\x{a7db}\\x{10d70}-\\x{10d85}\\x{1df25}-\\x{1df2a}" },
+    { "Lm", "\\x{10d4e}\\x{10d6f}\\x{16d40}-\\x{16d42}\\x{16d6b}-\\x{16d6c}\\x{1e030}-\\x{1e06d}\\x{1e4eb}" },
+    { "Lo", "\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d4d}\\x{10d4f}\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}"
+            "\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}\\x{113d3}"
+            "\\x{11bc0}-\\x{11be0}\\x{11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}\\x{1342f}"
+            "\\x{13441}-\\x{13446}\\x{13460}-\\x{143fa}\\x{16100}-\\x{1611d}\\x{16d43}-\\x{16d6a}\\x{18cff}"
+            "\\x{1b132}\\x{1b155}\\x{1e4d0}-\\x{1e4ea}\\x{1e5d0}-\\x{1e5ed}\\x{1e5f0}\\x{2b739}"
+            "\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}" },
+    { "Mn", "\\x{897}\\x{ece}\\x{10d69}-\\x{10d6d}\\x{10efc}-\\x{10eff}\\x{11241}\\x{113bb}-\\x{113c0}"
+            "\\x{113ce}\\x{113d0}\\x{113d2}\\x{113e1}-\\x{113e2}\\x{11f00}-\\x{11f01}\\x{11f36}-\\x{11f3a}"
+            "\\x{11f40}\\x{11f42}\\x{11f5a}\\x{13440}\\x{13447}-\\x{13455}\\x{1611e}-\\x{16129}"
+            "\\x{1612d}-\\x{1612f}\\x{1e08f}\\x{1e4ec}-\\x{1e4ef}\\x{1e5ee}-\\x{1e5ef}" },
+    { "Mc", "\\x{cf3}\\x{113b8}-\\x{113ba}\\x{113c2}\\x{113c5}\\x{113c7}-\\x{113ca}\\x{113cc}-\\x{113cd}"
+            "\\x{113cf}\\x{1171e}\\x{11f03}\\x{11f34}-\\x{11f35}\\x{11f3e}-\\x{11f3f}\\x{11f41}"
+            "\\x{1612a}-\\x{1612c}" },
+    { "Nd", "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}"
+            "\\x{16130}-\\x{16139}\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1e4f0}-\\x{1e4f9}"
+            "\\x{1e5f1}-\\x{1e5fa}" },
+    { "No", "\\x{1d2c0}-\\x{1d2d3}" },
+    { "Pd", "\\x{10d6e}" },
+    { "Po", "\\x{1b4e}-\\x{1b4f}\\x{1b7f}\\x{113d4}-\\x{113d5}\\x{113d7}-\\x{113d8}\\x{11b00}-\\x{11b09}"
+            "\\x{11be1}\\x{11f43}-\\x{11f4f}\\x{16d6d}-\\x{16d6f}\\x{1e5ff}" },
+    { "Sm", "\\x{10d8e}-\\x{10d8f}" },
+    { "So", "\\x{2427}-\\x{2429}\\x{2ffc}-\\x{2fff}\\x{31e4}-\\x{31e5}\\x{31ef}\\x{1cc00}-\\x{1ccef}"
+            "\\x{1cd00}-\\x{1ceb3}\\x{1f6dc}\\x{1f774}-\\x{1f776}\\x{1f77b}-\\x{1f77f}\\x{1f7d9}"
+            "\\x{1f8b2}-\\x{1f8bb}\\x{1f8c0}-\\x{1f8c1}\\x{1fa75}-\\x{1fa77}\\x{1fa87}-\\x{1fa89}\\x{1fa8f}"
+            "\\x{1faad}-\\x{1faaf}\\x{1fabb}-\\x{1fabf}\\x{1fac6}\\x{1face}-\\x{1facf}\\x{1fada}-\\x{1fadc}"
+            "\\x{1fadf}\\x{1fae8}-\\x{1fae9}\\x{1faf7}-\\x{1faf8}\\x{1fbcb}-\\x{1fbef}" },
+    { "Cf", "\\x{13439}-\\x{1343f}" },
+};
+
+static void add_category(struct scan *s, const char *name, size_t n)
 {
-    static const char *const names[] = { "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N", "Nd",
-                                         "Nl", "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S", "Sm",
-                                         "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Co" };
-    const char *close = memchr(s->at, '}', (size_t)(s->end - s->at));
+    strbuf_addf(&s->out, "\\p{%.*s}", (int)n, name);
+    for (size_t i = 0; i < sizeof newer / sizeof *newer; i++)
+        if (!memcmp(newer[i].category, name, n))
+            strbuf_adds(&s->out, newer[i].ranges);
+}
+
+/* \p{L}, \p{Lu}, ...: general categories only; PCRE2 reads script names as script extensions. */
+static int property(struct scan *s, bool in_class, struct err *err)
+{
+    static const char *const names[] = { "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N",
+                                         "Nd", "Nl", "No", "P",  "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
+                                         "S",  "Sm", "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "Cc", "Cf" };
+    const char *start = s->at, *close = memchr(s->at, '}', (size_t)(s->end - s->at));
     size_t n = close ? (size_t)(close - s->at) : 0;
-    for (size_t i = 0; n > 3 && s->at[2] == '{' && i < sizeof names / sizeof *names; i++)
+    bool outside = s->at[1] == 'P';
+    for (size_t i = 0; n > 3 && s->at[2] == '{' && !(outside && in_class) && i < sizeof names / sizeof *names; i++)
         if (strlen(names[i]) == n - 3 && !memcmp(s->at + 3, names[i], n - 3)) {
-            strbuf_add(&s->out, s->at, n + 1);
+            if (!in_class)
+                strbuf_adds(&s->out, outside ? "[^" : "[");
+            add_category(s, names[i], n - 3);
+            if (!in_class)
+                strbuf_addc(&s->out, ']');
             s->at = close + 1;
             return 0;
         }
-    return refuse(s, s->at, close && n < 40 ? n + 1 : 2, err);
+    return refuse(s, start, close && n < 40 ? n + 1 : 2, err);
 }
 
 /* \xHH, \x{H...}, \uHHHH: to \x{H...}. */
@@ -75,19 +127,23 @@ static int escape(struct scan *s, bool in_class, struct err *err)
 {
     char c = s->at + 1 < s->end ? s->at[1] : 0;
     if (c == 'p' || c == 'P')
-        return property(s, err);
+        return property(s, in_class, err);
     if (c == 'x' || c == 'u')
         return code_point(s, err);
     if (c == 's')
         strbuf_adds(&s->out, in_class ? SPACES : "[" SPACES "]");
     else if (c == 'S')
         strbuf_adds(&s->out, in_class ? NOT_SPACES : "[^" SPACES "]");
-    else if (c == 'd' || c == 'D')
-        strbuf_adds(&s->out, c == 'd' ? "\\p{Nd}" : "\\P{Nd}");
-    else if (c > ' ' && c < 127 &&
-             (strchr("rntf", c) || !strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                           "0123456789",
-                                           c)))
+    else if (c == 'd' && in_class)
+        add_category(s, "Nd", 2);
+    else if (c == 'd' || (c == 'D' && !in_class)) {
+        strbuf_adds(&s->out, c == 'd' ? "[" : "[^");
+        add_category(s, "Nd", 2);
+        strbuf_addc(&s->out, ']');
+    } else if (c > ' ' && c < 127 &&
+               (strchr("rntf", c) || !strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                             "0123456789",
+                                             c)))
         strbuf_add(&s->out, s->at, 2);
     else
         return refuse(s, s->at, 2, err);

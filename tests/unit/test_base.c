@@ -31,6 +31,10 @@ static void errors_carry_code_and_sentence(void **state)
     assert_int_equal(err_set(NULL, ERR_IO, "nobody listens"), ERR_IO);
     assert_string_equal(err_code_text(ERR_CHECK), "a check ran and failed");
     assert_string_equal(err_code_text(-99), "unknown error");
+    err_set(&err, ERR_IO, "%s", "two\nlines\x1b[31m\x7f\xc3\xa9");
+    assert_string_equal(err.msg, "two?lines?[31m?\xc3\xa9");
+    err_prefix(&err, "a\tb: ");
+    assert_true(!strncmp(err.msg, "a?b: two?", 9));
     /* Longer than the buffer: cut, never beyond it. */
     char text[3000];
     memset(text, 'x', sizeof text - 1);

@@ -1,0 +1,290 @@
+/* strata trace: one fact layer by layer, as a picture in the terminal and a folder of figures. */
+#include "analyses/cli/fact_options.h"
+#include "analyses/cli/output.h"
+#include "analyses/cli/progress_bar.h"
+#include "analyses/cli/text.h"
+#include "analyses/plot/plot.h"
+#include "analyses/report/trace_report.h"
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "probes/lens_batch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct fact_options given;
+static size_t top = 5;
+static bool no_plots;
+
+static const struct option options[] = {
+    FACT_OPTIONS(given),
+    { .name = "top",
+      .kind = OPTION_SIZE,
+      .value = &top,
+      .argument = "K",
+      .least = 1,
+      .most = LENS_MAX_TOP,
+      .help = "top tokens to keep of each token and layer (5)" },
+    { .name = "no-plots", .kind = OPTION_FLAG, .value = &no_plots, .help = "numbers only: no figures in -o" },
+    EDIT_OPTIONS(given),
+    OPTIONS_END,
+};
+
+/* Off by more than this, relative to the sizes of the parts: something is wrong, not rounded. */
+static const double residue_limit[] = { [PRECISION_F32] = 1e-4, [PRECISION_F64] = 1e-10 };
+
+enum { N_RIVALS = 4 };
+
+struct job {
+    struct cli *cli;
+    struct session session;
+    struct edit_list edits;
+    struct strbuf edits_text;
+    char (*label_texts)[LENS_LABEL_MAX];
+    const char **labels; /* [n_layers + 1] */
+    bool colour;
+    bool not_drawn; /* and said so */
+};
+
+/* --- results of one fact --- */
+
+static int write_json(const struct trace_report *r, const char *folder, struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    char *path = file_join(folder, "trace.json");
+    trace_report_json(r, &text);
+    int rc = !path || strbuf_failed(&text) ? err_nomem(err, "trace.json") : file_write(path, text.data, text.len, err);
+    free(path);
+    strbuf_release(&text);
+    return rc;
+}
+
+static int write_h5(const struct job *job, const struct trace_report *r, const char *folder, struct err *err)
+{
+    const struct cli *cli = job->cli;
+    const struct provenance provenance = { .command = cli->command_line,
+                                           .model = r->model,
+                                           .specials = cli->specials,
+                                           .precision = cli->precision,
+                                           .dtype = STORE_F32,
+                                           .threads = cli->threads,
+                                           .seed = cli->seed };
+    char *path = file_join(folder, "trace.h5");
+    int rc = path ? trace_report_h5(r, &provenance, path, err) : err_nomem(err, "trace.h5");
+    free(path);
+    return rc;
+}
+
+static int write_folder(struct job *job, const struct trace_report *r, const char *folder, struct err *err)
+{
+    int rc = file_make_folder(folder, err);
+    rc = rc ? rc : write_h5(job, r, folder, err);
+    rc = rc ? rc : write_json(r, folder, err);
+    if (rc || no_plots)
+        return rc;
+    rc = trace_report_figures(r, folder, err);
+    if (rc == PLOT_NOT_DRAWN && !job->not_drawn) {
+        job->not_drawn = true;
+        cli_note(job->cli, "strata: %s", err->msg);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static int check_sum(const struct job *job, const struct fact_trace *t, struct err *err)
+{
+    double size = trace_absolute_sum(t, &job->session.model->config), limit = residue_limit[job->cli->precision];
+    /* Edits of the stream add to the logit and belong to no part. */
+    if (job->edits.n || fabs(t->attribution.residue) <= limit * size)
+        return 0;
+    return err_set(err, ERR_NUMERIC,
+                   "%.300s: the parts of the logit sum to %.6g, the logit is %.6g: off by more than %.0e of the parts: "
+                   "`strata verify` tells where the model goes wrong",
+                   job->session.model->path, t->attribution.sum, t->logit, limit);
+}
+
+/* Traces one fact, prints it, and writes the folder where there is one. */
+static int trace_fact(struct job *job, const struct prepared *fact, const char *folder, struct err *err)
+{
+    struct fact_trace trace;
+    struct strbuf text = STRBUF_INIT;
+    const struct prompt prompt = prepared_prompt(fact);
+    const struct fact_trace_options o = { .answer = fact->answer_token,
+                                          .top_k = top,
+                                          .all_tokens = folder != NULL,
+                                          .n_rivals = folder ? N_RIVALS : 0,
+                                          .edits = job->edits.n ? &job->edits : NULL };
+    int rc = fact_trace_run(&trace, job->session.runtime, &prompt, &o, err);
+    if (rc)
+        return err_prefix(err, "prompt %s: ", fact->id);
+    const struct trace_report r = { .model = job->session.model,
+                                    .fact = fact,
+                                    .trace = &trace,
+                                    .top_k = top,
+                                    .labels = job->labels,
+                                    .own_answer = fact->answer_token < 0,
+                                    .edits = strbuf_text(&job->edits_text) };
+    rc = check_sum(job, &trace, err);
+    if (!rc) {
+        if (job->cli->json)
+            trace_report_json(&r, &text);
+        else
+            trace_report_text(&r, job->colour, &text);
+        rc = cli_print(&text, err);
+    }
+    if (!rc && folder)
+        rc = write_folder(job, &r, folder, err);
+    strbuf_release(&text);
+    fact_trace_release(&trace);
+    return rc;
+}
+
+/* --- where facts come from --- */
+
+static int trace_argument(struct job *job, struct err *err)
+{
+    struct prepared fact;
+    int rc = fact_options_prepare(&given, job->cli, job->session.model, &fact, err);
+    if (rc)
+        return rc;
+    rc = trace_fact(job, &fact, job->cli->output, err);
+    prepared_release(&fact);
+    return rc;
+}
+
+/* FOLDER/00012 for fact number 12 of the input. */
+static int trace_numbered(struct job *job, const struct prepared *fact, size_t number, struct err *err)
+{
+    char name[32];
+    if (!job->cli->output)
+        return trace_fact(job, fact, NULL, err);
+    snprintf(name, sizeof name, "%05zu", number);
+    char *folder = file_join(job->cli->output, name);
+    int rc = folder ? trace_fact(job, fact, folder, err) : err_nomem(err, "a path");
+    free(folder);
+    return rc;
+}
+
+static int trace_batches(struct job *job, struct batcher *batcher, struct err *err)
+{
+    struct progress_bar bar;
+    struct batch *batch;
+    size_t done = 0;
+    int rc;
+    struct progress *progress = progress_bar_start(&bar, job->cli, "trace", "prompts");
+    while ((rc = batcher_next(batcher, &batch, err)) > 0) {
+        rc = 0;
+        for (size_t i = 0; !rc && i < batch->n; i++) {
+            const struct strbuf line = { .data = (char[]){ "\n" }, .len = 1 };
+            rc = done && !job->cli->json ? cli_print(&line, err) : 0;
+            rc = rc ? rc : trace_numbered(job, &batch->items[i], batch->first_prompt + i, err);
+            if (!rc && progress_step(progress, ++done, 0))
+                rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", done);
+        }
+        if (rc)
+            break;
+    }
+    progress_bar_end(&bar);
+    return rc;
+}
+
+static int trace_input(struct job *job, struct err *err)
+{
+    struct facts *facts;
+    struct batcher *batcher;
+    int rc = facts_open(&facts, job->cli->input, err);
+    if (rc)
+        return rc;
+    rc = batcher_open(&batcher, job->session.model, facts, job->cli->specials, job->cli->limit, runtime_batch_rows(),
+                      err);
+    if (!rc) {
+        rc = trace_batches(job, batcher, err);
+        batcher_close(batcher);
+    }
+    facts_close(facts);
+    return rc;
+}
+
+/* --- set-up --- */
+
+static int check(struct cli *cli, struct err *err)
+{
+    static const char *const files[] = { "h5", "hdf5", "csv", "json", "jsonl", "png", "svg", "pdf", "txt" };
+    int rc = cli_text_or_input(cli, "a prompt", err);
+    rc = rc ? rc : fact_options_check(&given, cli, err);
+    for (size_t i = 0; !rc && cli->output && i < sizeof files / sizeof *files; i++)
+        if (!strcmp(file_extension(cli->output), files[i]))
+            rc = cli_usage(cli, err, "-o %.200s: give a folder; it gets trace.h5, trace.json and figures", cli->output);
+    if (!rc && no_plots && !cli->output)
+        rc = cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER");
+    return rc;
+}
+
+static int open_job(struct job *job, struct err *err)
+{
+    const char *no_colour = getenv("NO_COLOR");
+    int rc = session_open(&job->session, job->cli, err);
+    if (rc)
+        return rc;
+    const struct model_config *config = &job->session.model->config;
+    size_t n_states = lens_states(LENS_RESID, config);
+    rc = fact_options_edits(&given, config, &job->edits, err);
+    if (rc)
+        return rc;
+    job->colour = isatty(STDOUT_FILENO) && !(no_colour && *no_colour);
+    edits_describe(&job->edits, &job->edits_text);
+    job->labels = mem_array(n_states, sizeof *job->labels);
+    job->label_texts = mem_array(n_states, sizeof *job->label_texts);
+    if (!job->labels || !job->label_texts || strbuf_failed(&job->edits_text))
+        return err_nomem(err, "labels");
+    for (size_t s = 0; s < n_states; s++)
+        job->labels[s] = lens_label(LENS_RESID, config, s, job->label_texts[s]);
+    return 0;
+}
+
+static void close_job(struct job *job)
+{
+    edit_list_release(&job->edits);
+    strbuf_release(&job->edits_text);
+    free(job->labels);
+    free(job->label_texts);
+    session_close(&job->session);
+}
+
+static int run(struct cli *cli, struct err *err)
+{
+    struct job job = { .cli = cli };
+    int rc = check(cli, err);
+    rc = rc ? rc : open_job(&job, err);
+    if (!rc)
+        rc = cli->input ? trace_input(&job, err) : trace_argument(&job, err);
+    close_job(&job);
+    return rc;
+}
+
+const struct command command_trace = {
+    .name = "trace",
+    .arguments = "[-m MODEL] \"PROMPT\" [--subject TEXT] [--answer TEXT] | -i FACTS [-o FOLDER]",
+    .summary = "one fact layer by layer: where the answer rises, and which head or FFN writes it",
+    .details =
+        "One line a layer, at the last token: the token that the lens puts first after the layer, the answer's\n"
+        "probability and rank, what attention and FFN add to the answer's logit, the head with the largest share and\n"
+        "the token it looks at most. Ranks: norm convention `lens` (the final norm recomputed at each depth). Shares:\n"
+        "norm convention `attribution` (the final norm's scale held fixed, so that all shares sum to the logit; the\n"
+        "residue is printed, and one above 1e-4 of the parts (1e-10 with --precision f64) is an error).\n"
+        "\n"
+        "  strata trace \"The Eiffel Tower is located in the city of\" --subject \"Eiffel Tower\" --answer Paris\n"
+        "  strata trace -m gpt2 \"The Eiffel Tower is in\" --answer Paris -o eiffel\n"
+        "  strata trace -i facts.jsonl --limit 5 -o traces\n"
+        "\n"
+        "Without --answer: the model's own top token. A folder gets trace.h5 (format strata-trace: everything),\n"
+        "trace.json and the figures rank, grid, heads and contributions, each as .svg, .png, .dat and .gp; with -i\n"
+        "one folder a fact, FOLDER/00000 and so on. Files of an earlier run are replaced. Where gnuplot is missing\n"
+        "the pictures are missing too, a note says so, and the exit status is still 0.\n",
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON,
+    .options = options,
+    .most_arguments = 1,
+    .run = run,
+};
