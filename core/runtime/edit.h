@@ -14,13 +14,14 @@
  * ranges from 0 (`0,3-5`). On hook_attn_scores and hook_pattern POSITIONS are
  * queries, KEYS (default all) what they look at. UNITS: heads where the site
  * has heads (KV heads for k and v), neurons on mlp sites, as numbers and
- * ranges; default all. OP: set V, add V, scale V, zero, block.
+ * ranges; default all. OP: set V, add V, scale V, zero, block, uniform.
  *
  * `block` (hook_attn_scores only) removes edges before the softmax, so the rest
  * renormalises; a query left without any edge gets a pattern of zeros (as
  * TransformerLens's NaN -> 0). Edges that the causal mask or the window hides
- * stay hidden whatever an edit says. Edits of one site apply in the order given,
- * before any read of that site.
+ * stay hidden whatever an edit says. `uniform` (there too) makes the chosen edges' scores equal (0), which over all
+ * keys flattens attention: every visible key gets the same weight. Edits of one site apply in the order given, before
+ * any read of that site.
  *
  *     struct edit_list edits = { 0 };
  *     if (edit_parse(&edits, "z:4@last#3 zero", &m->config, &err)) ...
