@@ -63,7 +63,9 @@ static void release_edit(struct edit *e)
 {
     positions_release(&e->at);
     positions_release(&e->keys);
+    positions_release(&e->from_at);
     free(e->units);
+    free(e->vector);
     free(e->text);
 }
 

@@ -123,7 +123,6 @@ static double changed(const struct edit *e, double x)
     case EDIT_SCALE:
         return x * e->value;
     case EDIT_ZERO:
-    case EDIT_UNIFORM:
         return 0;
     case EDIT_BLOCK:
         break;
