@@ -18,19 +18,10 @@
 #define STRATA_PROBES_STATISTICS_H
 
 #include "core/base/err.h"
+#include "core/base/random.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-/* xoshiro256** (Blackman and Vigna 2021), its state filled by splitmix64 from a seed. */
-struct random_source {
-    uint64_t state[4];
-};
-
-void random_seed(struct random_source *r, uint64_t seed);
-uint64_t random_next(struct random_source *r);
-/* Uniform in 0 .. n-1 without bias (Lemire 2019); n > 0. */
-uint64_t random_below(struct random_source *r, uint64_t n);
 
 /* Rising order; NaN may not occur. */
 void statistics_sort(double *values, size_t n);

@@ -1,53 +1,100 @@
 /*
- * Attention of packed, ragged prompts. A task is a block of queries of one
- * prompt for a range of heads; scores live in the worker's scratch. Where the
- * scores or pattern sites are read or edited, a prompt's edges are laid out
- * whole and the same three steps run one after another over them, with the
- * same arithmetic on the same values.
+ * Attention of packed, ragged sequences. A task is one sequence for a range of
+ * heads, a block of queries at a time; scores live in the worker's scratch.
+ * Where the scores or pattern sites are read, a prompt's edges are laid out
+ * whole and the same steps run one after another over them, with the same
+ * arithmetic on the same values.
  */
 #include "core/runtime/internal_real.h"
 
 #include <math.h>
+#include <string.h>
 
 struct attention {
     struct pass *p;
     size_t layer, window;
-    const real *k, *v; /* keys and values of the prompt at hand or of the whole batch, row stride `width` */
-    size_t width;      /* n_kv_heads * d_head */
-    size_t heads_per_task, tasks_per_prompt;
-    size_t prompt; /* observed path */
+    bool edit_scores, edit_pattern;
+    size_t heads_per_task, tasks_per_sequence;
+    const struct sequence *observed; /* observed path */
     enum { SCORES, SOFTMAX, MIX } step;
 };
 
-/* Keys [begin, end) that the queries at positions first .. first + n - 1 can see between them. */
-static struct range visible(const struct attention *a, size_t first, size_t n)
+/* Keys and values of one KV head; row j is key `first` + j. */
+struct head_keys {
+    const real *k, *v;
+    size_t stride, first;
+};
+
+/* Keys [first, last) that the queries at positions first .. last can see between them; hence half open. */
+static struct range visible(const struct attention *a, size_t first_query, size_t last_query)
 {
-    size_t begin = a->window && first + 1 > a->window ? first + 1 - a->window : 0;
-    return (struct range){ begin, first + n };
+    size_t begin = a->window && first_query + 1 > a->window ? first_query + 1 - a->window : 0;
+    return (struct range){ begin, last_query + 1 };
 }
 
-static const real *keys_of(const struct attention *a, const real *base, size_t prompt, size_t head)
+static size_t position(const struct attention *a, size_t active_row)
 {
-    const struct model_config *c = &a->p->model->config;
-    size_t group = head / (c->n_heads / c->n_kv_heads);
-    size_t row = a->p->f->cache ? 0 : a->p->b.row_offset[prompt];
-    return base + row * a->width + group * c->d_head;
+    return a->p->past + a->p->b.token[active_row];
 }
 
-/* s[n, keys] = scaled q.k of one head, hidden edges -inf; row stride `stride`, column 0 is key `keys.first`. */
-static void scores(const struct attention *a, size_t prompt, size_t head, size_t query, size_t n, struct range keys,
-                   real *s, size_t stride)
+/* Replay: the base run's keys and values, and over them those that were computed anew. room[2, keys, d_head]. */
+static struct head_keys put_together(const struct attention *a, const struct sequence *s, size_t group,
+                                     struct range keys, real *room)
 {
     const struct pass *p = a->p;
     const struct model_config *c = &p->model->config;
+    size_t d = c->d_head, width = c->n_kv_heads * d, n = keys.last - keys.first;
+    const struct collector *base = p->schedule->base;
+    size_t row = (base->first_row[s->run] + keys.first) * width + group * d;
+    enum site key_site = c->position == POSITION_ROTARY ? SITE_ROT_K : SITE_K;
+    const real *base_k = (const real *)collector_rows(base, key_site, a->layer) + row;
+    const real *base_v = (const real *)collector_rows(base, SITE_V, a->layer) + row;
+    real *k = room, *v = room + n * d;
+    for (size_t j = 0; j < n; j++) {
+        memcpy(k + j * d, base_k + j * width, d * sizeof *k);
+        memcpy(v + j * d, base_v + j * width, d * sizeof *v);
+    }
+    for (size_t i = s->key_begin; i < s->key_end; i++) {
+        size_t j = p->b.key_token[i];
+        if (j < keys.first || j >= keys.last)
+            continue;
+        memcpy(k + (j - keys.first) * d, (const real *)p->b.k + i * width + group * d, d * sizeof *k);
+        memcpy(v + (j - keys.first) * d, (const real *)p->b.v + i * width + group * d, d * sizeof *v);
+    }
+    return (struct head_keys){ k, v, d, keys.first };
+}
+
+static struct head_keys keys_of(const struct attention *a, const struct sequence *s, size_t group, struct range keys,
+                                real *room)
+{
+    const struct pass *p = a->p;
+    const struct model_config *c = &p->model->config;
+    size_t width = c->n_kv_heads * c->d_head;
+    if (p->schedule)
+        return put_together(a, s, group, keys, room);
+    const real *k = p->b.k, *v = p->b.v;
+    size_t row = s->key_begin;
+    if (p->cache) {
+        k = (const real *)p->cache->k + a->layer * p->cache->capacity * width;
+        v = (const real *)p->cache->v + a->layer * p->cache->capacity * width;
+        row = 0;
+    }
+    size_t at = (row + keys.first) * width + group * c->d_head;
+    return (struct head_keys){ k + at, v + at, width, keys.first };
+}
+
+/* s[n, keys] = scaled q.k of one head for active rows first.., hidden edges -inf; column 0 is key keys.first. */
+static void scores(const struct attention *a, const struct head_keys *h, size_t head, size_t first, size_t n,
+                   struct range keys, real *s, size_t stride)
+{
+    const struct model_config *c = &a->p->model->config;
     size_t q_stride = c->n_heads * c->d_head;
-    const real *q = (const real *)p->b.q + (p->b.row_offset[prompt] + query) * q_stride + head * c->d_head;
-    const real *k = keys_of(a, a->k, prompt, head) + keys.first * a->width;
+    const real *q = (const real *)a->p->b.q + first * q_stride + head * c->d_head;
     REAL_GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)(keys.last - keys.first), (int)c->d_head,
-              (real)c->attn_scale, q, (int)q_stride, k, (int)a->width, 0, s, (int)stride);
+              (real)c->attn_scale, q, (int)q_stride, h->k + (keys.first - h->first) * h->stride, (int)h->stride, 0, s,
+              (int)stride);
     for (size_t i = 0; i < n; i++) {
-        size_t position = p->past + query + i;
-        struct range own = visible(a, position, 1);
+        struct range own = visible(a, position(a, first + i), position(a, first + i));
         for (size_t j = keys.first; j < own.first; j++)
             s[i * stride + j - keys.first] = -(real)INFINITY;
         for (size_t j = own.last; j < keys.last; j++)
@@ -61,46 +108,50 @@ static void softmax_rows(const struct attention *a, size_t n, struct range keys,
         kernels_of(a->p->rt)->softmax(s + i * stride, keys.last - keys.first);
 }
 
-static void mix(const struct attention *a, size_t prompt, size_t head, size_t query, size_t n, struct range keys,
-                const real *s, size_t stride)
+static void mix(const struct attention *a, const struct head_keys *h, size_t head, size_t first, size_t n,
+                struct range keys, const real *s, size_t stride)
 {
-    const struct pass *p = a->p;
-    const struct model_config *c = &p->model->config;
+    const struct model_config *c = &a->p->model->config;
     size_t z_stride = c->n_heads * c->d_head;
-    real *z = (real *)p->b.z + (p->b.row_offset[prompt] + query) * z_stride + head * c->d_head;
-    const real *v = keys_of(a, a->v, prompt, head) + keys.first * a->width;
+    real *z = (real *)a->p->b.z + first * z_stride + head * c->d_head;
     REAL_GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)c->d_head, (int)(keys.last - keys.first), 1, s,
-              (int)stride, v, (int)a->width, 0, z, (int)z_stride);
+              (int)stride, h->v + (keys.first - h->first) * h->stride, (int)h->stride, 0, z, (int)z_stride);
 }
 
-/* Block number `block` of a prompt: QUERY_BLOCK queries, the last one fewer. */
-static size_t block_queries(const struct pass *p, size_t prompt, size_t block)
+/* Queries of the block that begins at active row `first`. */
+static size_t block_rows(const struct sequence *s, size_t first)
 {
-    size_t left = p->f->prompts[prompt].n_tokens - block * QUERY_BLOCK;
-    return left < QUERY_BLOCK ? left : QUERY_BLOCK;
+    return s->end - first < QUERY_BLOCK ? s->end - first : QUERY_BLOCK;
 }
 
-static size_t blocks_of(const struct pass *p, size_t prompt)
-{
-    return (p->f->prompts[prompt].n_tokens + QUERY_BLOCK - 1) / QUERY_BLOCK;
-}
-
-/* Nobody looks: scores, softmax and mix of a block while they are in cache. Task = (prompt, heads). */
+/* Nobody looks: scores, softmax and mix of a block while they are in cache. Task = (sequence, heads). */
 static void fused_task(void *arg, size_t index, int worker)
 {
     const struct attention *a = arg;
     const struct pass *p = a->p;
-    size_t prompt = index / a->tasks_per_prompt, part = index % a->tasks_per_prompt;
-    size_t first = part * a->heads_per_task, last = first + a->heads_per_task;
-    last = last > p->model->config.n_heads ? p->model->config.n_heads : last;
+    const struct sequence *sequence = &p->sequences[index / a->tasks_per_sequence];
+    size_t part = index % a->tasks_per_sequence, per_group = p->model->config.n_heads / p->model->config.n_kv_heads;
+    size_t first_head = part * a->heads_per_task, last_head = first_head + a->heads_per_task;
+    if (sequence->begin == sequence->end)
+        return;
+    last_head = last_head > p->model->config.n_heads ? p->model->config.n_heads : last_head;
     real *s = (real *)(void *)(p->b.scratch + (size_t)worker * p->b.scratch_bytes);
-    for (size_t block = 0; block < blocks_of(p, prompt); block++) {
-        size_t query = block * QUERY_BLOCK, n = block_queries(p, prompt, block);
-        struct range keys = visible(a, p->past + query, n);
-        for (size_t head = first; head < last; head++) {
-            scores(a, prompt, head, query, n, keys, s, keys.last - keys.first);
-            softmax_rows(a, n, keys, s, keys.last - keys.first);
-            mix(a, prompt, head, query, n, keys, s, keys.last - keys.first);
+    struct range all = visible(a, position(a, sequence->begin), position(a, sequence->end - 1));
+    struct head_keys h = { 0 };
+    for (size_t head = first_head; head < last_head; head++) {
+        if (head == first_head || head % per_group == 0)
+            h = keys_of(a, sequence, head / per_group, all, s + QUERY_BLOCK * p->longest);
+        for (size_t row = sequence->begin, n; row < sequence->end; row += n) {
+            n = block_rows(sequence, row);
+            struct range keys = visible(a, position(a, row), position(a, row + n - 1));
+            size_t stride = keys.last - keys.first;
+            scores(a, &h, head, row, n, keys, s, stride);
+            if (a->edit_scores)
+                edit_edges(p, SITE_SCORES, a->layer, sequence, head, row, n, keys.first, s, stride);
+            softmax_rows(a, n, keys, s, stride);
+            if (a->edit_pattern)
+                edit_edges(p, SITE_PATTERN, a->layer, sequence, head, row, n, keys.first, s, stride);
+            mix(a, &h, head, row, n, keys, s, stride);
         }
     }
 }
@@ -110,28 +161,31 @@ static void observed_task(void *arg, size_t head, int worker)
 {
     const struct attention *a = arg;
     const struct pass *p = a->p;
+    const struct sequence *sequence = a->observed;
     (void)worker;
-    size_t n_tokens = p->f->prompts[a->prompt].n_tokens;
+    size_t n_tokens = sequence->prompt->n_tokens,
+           group = head / (p->model->config.n_heads / p->model->config.n_kv_heads);
     real *square = (real *)p->b.edges + head * n_tokens * n_tokens;
-    for (size_t block = 0; block < blocks_of(p, a->prompt); block++) {
-        size_t query = block * QUERY_BLOCK, n = block_queries(p, a->prompt, block);
-        struct range keys = visible(a, query, n);
-        real *s = square + query * n_tokens + keys.first;
+    struct head_keys h = keys_of(a, sequence, group, (struct range){ 0, n_tokens }, NULL);
+    for (size_t row = sequence->begin, n; row < sequence->end; row += n) {
+        n = block_rows(sequence, row);
+        struct range keys = visible(a, position(a, row), position(a, row + n - 1));
+        real *lines = square + p->b.token[row] * n_tokens, *s = lines + keys.first;
         switch (a->step) {
         case SCORES:
             for (size_t i = 0; i < n * n_tokens; i++)
-                square[query * n_tokens + i] = -(real)INFINITY;
-            scores(a, a->prompt, head, query, n, keys, s, n_tokens);
+                lines[i] = -(real)INFINITY;
+            scores(a, &h, head, row, n, keys, s, n_tokens);
             break;
         case SOFTMAX:
             for (size_t i = 0; i < n; i++)
                 for (size_t j = 0; j < n_tokens; j++)
                     if (j < keys.first || j >= keys.last)
-                        square[(query + i) * n_tokens + j] = 0;
+                        lines[i * n_tokens + j] = 0;
             softmax_rows(a, n, keys, s, n_tokens);
             break;
         case MIX:
-            mix(a, a->prompt, head, query, n, keys, s, n_tokens);
+            mix(a, &h, head, row, n, keys, s, n_tokens);
             break;
         }
     }
@@ -141,15 +195,16 @@ static int attend_observed(struct attention *a, struct err *err)
 {
     struct pass *p = a->p;
     size_t n_heads = p->model->config.n_heads;
-    for (a->prompt = 0; a->prompt < p->f->n_prompts; a->prompt++) {
+    for (size_t i = 0; i < p->n_sequences; i++) {
         int rc = 0;
+        a->observed = &p->sequences[i];
         a->step = SCORES;
         pool_run(p->rt->pool, n_heads, observed_task, a);
-        if ((rc = visit_edges(p, SITE_SCORES, a->layer, p->b.edges, a->prompt, err)))
+        if ((rc = visit_edges(p, SITE_SCORES, a->layer, p->b.edges, i, err)))
             return rc;
         a->step = SOFTMAX;
         pool_run(p->rt->pool, n_heads, observed_task, a);
-        if ((rc = visit_edges(p, SITE_PATTERN, a->layer, p->b.edges, a->prompt, err)))
+        if ((rc = visit_edges(p, SITE_PATTERN, a->layer, p->b.edges, i, err)))
             return rc;
         a->step = MIX;
         pool_run(p->rt->pool, n_heads, observed_task, a);
@@ -160,26 +215,21 @@ static int attend_observed(struct attention *a, struct err *err)
 int attend(struct pass *p, size_t layer, struct err *err)
 {
     const struct model_config *c = &p->model->config;
-    const struct kv_cache *cache = p->f->cache;
+    unsigned scores_touch = touched(p, SITE_SCORES, layer), pattern_touch = touched(p, SITE_PATTERN, layer);
     struct attention a = {
         .p = p,
         .layer = layer,
         .window = p->model->layers[layer].window,
-        .k = p->b.k,
-        .v = p->b.v,
-        .width = c->n_kv_heads * c->d_head,
+        .edit_scores = scores_touch & TOUCH_EDIT,
+        .edit_pattern = pattern_touch & TOUCH_EDIT,
         .heads_per_task = c->n_heads,
     };
-    if (cache) {
-        a.k = (const real *)cache->k + layer * cache->capacity * cache->width;
-        a.v = (const real *)cache->v + layer * cache->capacity * cache->width;
-    }
-    if (touched(p, SITE_SCORES, layer) || touched(p, SITE_PATTERN, layer))
+    if ((scores_touch | pattern_touch) & TOUCH_READ)
         return attend_observed(&a, err);
-    /* Few prompts: share out heads as well, so that no thread idles. */
-    if (p->f->n_prompts < 4 * (size_t)pool_threads(p->rt->pool))
+    /* Few sequences: share out heads as well, so that no thread idles. */
+    if (p->n_sequences < 4 * (size_t)pool_threads(p->rt->pool))
         a.heads_per_task = 1;
-    a.tasks_per_prompt = (c->n_heads + a.heads_per_task - 1) / a.heads_per_task;
-    pool_run(p->rt->pool, p->f->n_prompts * a.tasks_per_prompt, fused_task, &a);
+    a.tasks_per_sequence = (c->n_heads + a.heads_per_task - 1) / a.heads_per_task;
+    pool_run(p->rt->pool, p->n_sequences * a.tasks_per_sequence, fused_task, &a);
     return 0;
 }

@@ -52,18 +52,23 @@ static int index_rows(struct collector *c, const struct prompt *prompts, const u
     if (c->n_prompts > c->prompts_capacity) {
         free(c->edge_offset);
         free(c->tokens);
+        free(c->first_row);
         c->edge_offset = mem_array(c->n_prompts + 1, sizeof *c->edge_offset);
         c->tokens = mem_array(c->n_prompts, sizeof *c->tokens);
-        c->prompts_capacity = c->edge_offset && c->tokens ? c->n_prompts : 0;
+        c->first_row = mem_array(c->n_prompts, sizeof *c->first_row);
+        c->prompts_capacity = c->edge_offset && c->tokens && c->first_row ? c->n_prompts : 0;
     }
-    if ((n_rows && !c->kept) || (c->n_prompts && (!c->edge_offset || !c->tokens)))
+    if ((n_rows && !c->kept) || (c->n_prompts && !c->prompts_capacity))
         return err_nomem(err, "collected rows");
     c->n_kept = 0;
     for (size_t row = 0; row < n_rows; row++)
         c->kept[row] = !keep || keep[row] ? c->n_kept++ : SIZE_MAX;
+    n_rows = 0;
     for (size_t i = 0; i < c->n_prompts; i++) {
         size_t square;
         c->tokens[i] = prompts[i].n_tokens;
+        c->first_row[i] = n_rows;
+        n_rows += prompts[i].n_tokens;
         c->edge_offset[i] = edges;
         if (!size_mul(prompts[i].n_tokens, prompts[i].n_tokens, &square) ||
             !size_mul(square, c->reads->config->n_heads, &square) || !size_add(edges, square, &edges))
@@ -119,6 +124,7 @@ void collector_release(struct collector *c)
     free(c->kept);
     free(c->edge_offset);
     free(c->tokens);
+    free(c->first_row);
     memset(c, 0, sizeof *c);
 }
 

@@ -25,6 +25,7 @@ struct collector {
     size_t *kept;        /* [n_rows] number of the row among those kept, SIZE_MAX: not kept */
     size_t *edge_offset; /* [n_prompts] first number of each prompt in an EDGES buffer */
     size_t *tokens;      /* [n_prompts] */
+    size_t *first_row;   /* [n_prompts] first packed row of each prompt */
     size_t kept_capacity, prompts_capacity;
     size_t n_kept, n_prompts;
 };

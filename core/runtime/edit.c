@@ -63,7 +63,9 @@ static void release_edit(struct edit *e)
 {
     positions_release(&e->at);
     positions_release(&e->keys);
+    positions_release(&e->from_at);
     free(e->units);
+    free(e->vector);
     free(e->text);
 }
 
@@ -118,16 +120,16 @@ static int fill_op(struct edit *e, struct piece text, struct err *err)
     for (size_t i = 0; i < N_OPS; i++) {
         if (text.len == strlen(ops[i].name) && !memcmp(text.text, ops[i].name, text.len)) {
             e->op = (enum edit_op)i;
-            if (e->op == EDIT_BLOCK && e->site != SITE_SCORES)
-                return err_set(err, ERR_ARG, "'block' acts on attn.hook_attn_scores only, not on %s: use zero",
-                               site_row(e->site)->name);
+            if ((e->op == EDIT_BLOCK || e->op == EDIT_UNIFORM) && e->site != SITE_SCORES)
+                return err_set(err, ERR_ARG, "'%s' acts on attn.hook_attn_scores only, not on %s: use zero",
+                               ops[i].name, site_row(e->site)->name);
             return 0;
         }
         suggest_consider(&s, ops[i].name);
     }
     suggest_text(&s, "", hint);
     return err_set(err, ERR_NOTFOUND, "'%.*s' is no operation%s", shown(text), text.text,
-                   *hint ? hint : ": write set, add, scale, zero or block");
+                   *hint ? hint : ": write set, add, scale, zero, block or uniform");
 }
 
 static int fill_value(struct edit *e, struct piece text, struct err *err)

@@ -14,13 +14,14 @@
  * ranges from 0 (`0,3-5`). On hook_attn_scores and hook_pattern POSITIONS are
  * queries, KEYS (default all) what they look at. UNITS: heads where the site
  * has heads (KV heads for k and v), neurons on mlp sites, as numbers and
- * ranges; default all. OP: set V, add V, scale V, zero, block.
+ * ranges; default all. OP: set V, add V, scale V, zero, block, uniform.
  *
  * `block` (hook_attn_scores only) removes edges before the softmax, so the rest
  * renormalises; a query left without any edge gets a pattern of zeros (as
  * TransformerLens's NaN -> 0). Edges that the causal mask or the window hides
- * stay hidden whatever an edit says. Edits of one site apply in the order given,
- * before any read of that site.
+ * stay hidden whatever an edit says. `uniform` (there too) makes the chosen edges' scores equal (0), which over all
+ * keys flattens attention: every visible key gets the same weight. Edits of one site apply in the order given, before
+ * any read of that site.
  *
  *     struct edit_list edits = { 0 };
  *     if (edit_parse(&edits, "z:4@last#3 zero", &m->config, &err)) ...
@@ -32,6 +33,8 @@
 #include "core/base/json.h"
 #include "core/base/ranges.h"
 #include "core/runtime/sites.h"
+
+#include <stdint.h>
 
 #define POSITION_KINDS(X)                                                                                              \
     X(ALL, "all")                                                                                                      \
@@ -58,12 +61,18 @@ struct positions {
     X(ADD, "add", 1)                                                                                                   \
     X(SCALE, "scale", 1)                                                                                               \
     X(ZERO, "zero", 0)                                                                                                 \
-    X(BLOCK, "block", 0)
+    X(BLOCK, "block", 0)                                                                                               \
+    X(UNIFORM, "uniform", 0)
 enum edit_op {
 #define X(id, text, takes_value) EDIT_##id,
     EDIT_OPS(X)
 #undef X
 };
+
+/* Where set and add take their value from. */
+enum edit_source { EDIT_FROM_NUMBER, EDIT_FROM_VECTOR, EDIT_FROM_NOISE, EDIT_FROM_RUN };
+#define EDIT_OWN_RUN SIZE_MAX
+#define EDIT_SAME_LAYER SIZE_MAX
 
 struct edit {
     enum site site;
@@ -72,8 +81,17 @@ struct edit {
     struct range *units;            /* heads or neurons, sorted and disjoint; owned; none = all */
     size_t n_units;
     enum edit_op op;
-    double value;
-    char *text; /* owned; as written, for messages and provenance */
+    enum edit_source source;
+    double value;  /* NUMBER; NOISE: its standard deviation */
+    uint64_t seed; /* NOISE */
+    float *vector; /* VECTOR: [n_vectors, row size], owned; a row for each layer of the span, or one for all */
+    size_t n_vectors;
+    size_t run;          /* RUN: number of the run, or EDIT_OWN_RUN */
+    enum site from_site; /* RUN */
+    size_t from_layer;   /* RUN: or EDIT_SAME_LAYER */
+    bool from_same;      /* RUN: each token takes from the same position; else from_at */
+    struct positions from_at;
+    char *text; /* owned; as written, for messages and provenance; may be NULL in lists made by a program */
 };
 
 struct edit_list {

@@ -97,18 +97,18 @@ static int embed(struct pass *p, struct err *err)
     const struct model *m = p->model;
     size_t d = m->config.d_model;
     real *x = p->b.resid, *positions = p->b.normed;
-    for (size_t i = 0, row = 0; i < p->f->n_prompts; i++)
-        for (size_t t = 0; t < p->f->prompts[i].n_tokens; t++, row++) {
-            const float *e = m->embed + (size_t)p->f->prompts[i].tokens[t] * d;
-            for (size_t j = 0; j < d; j++)
-                x[row * d + j] = (real)e[j];
-        }
+    for (size_t row = 0; row < p->n_rows; row++) {
+        const struct prompt *prompt = p->sequences[p->b.sequence[row]].prompt;
+        const float *e = m->embed + (size_t)prompt->tokens[p->b.token[row]] * d;
+        for (size_t j = 0; j < d; j++)
+            x[row * d + j] = (real)e[j];
+    }
     int rc = visit_rows(p, SITE_EMBED, 0, x, 0, p->n_rows, NULL, err);
     if (rc || p->finished || !m->pos_embed)
         return rc;
     for (size_t row = 0; row < p->n_rows; row++)
         for (size_t j = 0; j < d; j++)
-            positions[row * d + j] = (real)m->pos_embed[p->b.position[row] * d + j];
+            positions[row * d + j] = (real)m->pos_embed[(p->past + p->b.token[row]) * d + j];
     if ((rc = visit_rows(p, SITE_POS_EMBED, 0, positions, 0, p->n_rows, NULL, err)))
         return rc;
     kernels_of(p->rt)->add(x, positions, p->n_rows * d, x);
@@ -120,7 +120,7 @@ static int embed(struct pass *p, struct err *err)
 static void rotate_heads(const struct pass *p, real *x, size_t n_heads, size_t row)
 {
     const struct model_config *c = &p->model->config;
-    size_t half = c->rotary_dims / 2, at = p->b.position[row] * half;
+    size_t half = c->rotary_dims / 2, at = (p->past + p->b.token[row]) * half;
     for (size_t h = 0; h < n_heads; h++)
         kernels_of(p->rt)->rotate(x + (row * n_heads + h) * c->d_head, (real *)p->rt->cosine + at,
                                   (real *)p->rt->sine + at, half);
@@ -151,7 +151,7 @@ static int project(struct pass *p, size_t l, struct err *err)
             (rc = visit_rows(p, SITE_ROT_K, l, p->b.k, 0, n, NULL, err)))
             return rc;
     }
-    struct kv_cache *cache = p->f->cache;
+    struct kv_cache *cache = p->cache;
     if (cache) {
         size_t at = (l * cache->capacity + p->past) * key;
         memcpy((real *)cache->k + at, p->b.k, n * key * sizeof(real));
@@ -269,7 +269,13 @@ static int block(struct pass *p, size_t l, struct err *err)
         return rc;
     if ((rc = norm(p, &w->ln1, SITE_LN1_SCALE, l, x, p->b.normed, n, NULL, err)) || p->finished)
         return rc;
-    if ((rc = project(p, l, err)) || p->finished || (rc = attend(p, l, err)))
+    if ((rc = project(p, l, err)) || p->finished)
+        return rc;
+    keep_key_rows(p);
+    if (l == p->last_layer)
+        narrow_rows(p);
+    n = p->n_rows;
+    if ((rc = attend(p, l, err)))
         return rc;
     if ((rc = visit_rows(p, SITE_Z, l, p->b.z, 0, n, NULL, err)) || p->finished)
         return rc;
@@ -289,16 +295,21 @@ static int finish(struct pass *p, struct err *err)
 {
     const struct model *m = p->model;
     size_t d = m->config.d_model, n_vocab = m->config.d_vocab;
+    const size_t *rows = p->b.final_rows;
     real *x = p->b.final;
     int rc;
+    p->n_final = 0;
+    for (size_t row = 0; row < p->n_rows; row++)
+        if (!p->final_rows || p->final_rows[batch_row(p, row)])
+            p->b.final_rows[p->n_final++] = row;
     for (size_t r = 0; r < p->n_final; r++)
-        memcpy(x + r * d, (real *)p->b.resid + p->b.final_rows[r] * d, d * sizeof *x);
-    if ((rc = norm(p, &m->ln_final, SITE_LN_FINAL_SCALE, 0, x, x, p->n_final, p->b.final_rows, err)) || p->finished)
+        memcpy(x + r * d, (real *)p->b.resid + rows[r] * d, d * sizeof *x);
+    if ((rc = norm(p, &m->ln_final, SITE_LN_FINAL_SCALE, 0, x, x, p->n_final, rows, err)) || p->finished)
         return rc;
     for (size_t first = 0; first < p->n_final; first += CHUNK_ROWS) {
         size_t n = p->n_final - first < CHUNK_ROWS ? p->n_final - first : CHUNK_ROWS;
         matmul(p, &m->unembed, m->unembed_bias, x + first * d, d, n, p->b.logits, n_vocab);
-        if ((rc = visit_rows(p, SITE_LOGITS, 0, p->b.logits, first, n, p->b.final_rows + first, err)))
+        if ((rc = visit_rows(p, SITE_LOGITS, 0, p->b.logits, first, n, rows + first, err)))
             return rc;
     }
     return 0;
@@ -306,10 +317,13 @@ static int finish(struct pass *p, struct err *err)
 
 int REAL_NAME(forward)(struct pass *p, struct err *err)
 {
-    int rc = embed(p, err);
-    for (size_t l = 0; !rc && !p->finished && l < p->model->config.n_layers; l++)
-        rc = block(p, l, err);
-    return rc || p->finished ? rc : finish(p, err);
+    int rc = p->n_rows ? embed(p, err) : 0;
+    for (size_t l = 0; !rc && !p->finished && l < p->model->config.n_layers; l++) {
+        activate_rows(p, l);
+        if (p->n_rows)
+            rc = block(p, l, err);
+    }
+    return rc || p->finished || !p->n_rows ? rc : finish(p, err);
 }
 
 void REAL_NAME(final_norm)(struct runtime *rt, const real *states, size_t n, real *out)

@@ -1,7 +1,16 @@
-/* What runtime.c (set-up, plan, memory) and forward_real.c (the arithmetic) share. Nobody else includes this. */
+/*
+ * What the files of the runtime share. Nobody else includes this.
+ *
+ * A pass moves sequences through the model. In a plain pass each prompt is one
+ * sequence and all of its tokens are active in every layer. In a replay each
+ * variant is one, and at each layer only those of its tokens are active that
+ * its edits can have changed and a read still needs; the rest of its keys and
+ * values are the base run's. Everything else is the same: one forward pass.
+ */
 #ifndef STRATA_RUNTIME_INTERNAL_H
 #define STRATA_RUNTIME_INTERNAL_H
 
+#include "core/runtime/collect.h"
 #include "core/runtime/kernels.h"
 #include "core/runtime/runtime.h"
 
@@ -19,10 +28,22 @@ struct kv_cache {
     void *k, *v;                      /* [n_layers, capacity, width] */
 };
 
-/* One edit, its selectors resolved for every row of the batch. */
+/* One edit, its selectors resolved for one sequence. */
 struct row_edit {
     const struct edit *edit;
-    unsigned char *at, *keys; /* [n_rows]; keys only for EDGES sites */
+    unsigned char *at, *keys; /* [n_tokens]; keys only for EDGES sites */
+    size_t *from;             /* [n_tokens] token of the source run, where the value comes from one */
+};
+
+struct sequence {
+    const struct prompt *prompt;
+    size_t first_row;                           /* number of its token 0 in the batch, as sinks count rows */
+    size_t run;                                 /* replay: number of its base run */
+    const struct edit_list *base_edits, *edits; /* replay: those of its base run, before its own; may be NULL */
+    struct row_edit *resolved;                  /* of both, in this order */
+    size_t n_base_edits, n_edits;               /* n_edits: of both */
+    size_t begin, end;                          /* its active rows in the layer at hand */
+    size_t key_begin, key_end;                  /* its rows whose keys and values were computed in the layer at hand */
 };
 
 /* Working memory, carved from one block; types are real[...] unless said. */
@@ -32,29 +53,56 @@ struct buffers {
     void *q, *z;                  /* [rows, n_heads * d_head] */
     void *k, *v;                  /* [rows, n_kv_heads * d_head] */
     void *pre, *linear;           /* [rows, d_mlp]; linear only where gated */
-    void *edges;          /* [n_heads, tokens, tokens] of the longest prompt, where scores or pattern are touched */
+    void *edges;          /* [n_heads, tokens, tokens] of the longest prompt, where scores or pattern are read */
     void *result;         /* [CHUNK_ROWS, n_heads, d_model], where hook_result is touched */
     void *final, *logits; /* [final rows, d_model], [CHUNK_ROWS, d_vocab] */
+    void *value;          /* one row of any touched site: what an edit puts there */
     char *scratch;        /* scratch_bytes for each worker */
     size_t scratch_bytes;
     unsigned char *touched; /* [N_SITES * n_layers] enum touch */
-    size_t *row_offset;     /* [n_prompts + 1] */
-    size_t *position;       /* [rows] position in the prompt's sequence, cached tokens counted */
-    size_t *final_rows;     /* [n_final] */
-    struct row_edit *edits; /* [n_edits] */
-    unsigned char *masks;   /* [2 * n_edits * rows] */
+    /* Of each active row: its sequence, and its token's number in the prompt. */
+    size_t *sequence, *token; /* [rows] */
+    size_t *key_token;        /* [rows] `token` when the layer's keys were computed */
+    size_t *view_rows;        /* [rows] what show() hands to sinks */
+    size_t *final_rows;       /* [final rows] active rows that go through the final norm */
 };
 
-/* One call of runtime_forward. */
+/* Sizes that decide how much memory a pass needs. */
+struct shape {
+    size_t rows, final_rows, longest;
+    bool edges, result, logits, replay;
+};
+
+/* Which rows are active when; made by replay.c. Rows are the batch's. */
+struct schedule {
+    size_t n_rows;                /* of the batch: all tokens of all its variants */
+    unsigned char *embed;         /* [n_rows] rows whose embedding is edited */
+    unsigned char *active;        /* [n_layers, n_rows] rows that a layer computes keys and values for */
+    const unsigned char *wanted;  /* [n_rows] rows that the reads want */
+    const struct collector *base; /* resid_pre, rotated k, v of the base runs at every layer, and what patches take */
+};
+
+/* One call of runtime_forward, or one slice of a replay. */
 struct pass {
     struct runtime *rt;
     const struct model *model;
-    const struct forward *f;
+    const struct site_set *reads;
+    struct sink *sink;
+    struct kv_cache *cache;
+    const unsigned char *read_rows, *final_rows; /* see struct forward */
+    const struct collector *source;              /* runs that edits take values from, or NULL */
+    const struct prompt *source_prompts;         /* [source->n_prompts] */
+    const struct schedule *schedule;             /* NULL in a plain pass */
     struct buffers b;
-    size_t n_rows, n_final, n_edits, past; /* past: tokens in the cache */
-    size_t longest;                        /* tokens of the longest prompt, past included */
-    size_t stop;                           /* order of the last site that is needed */
-    bool finished;                         /* that site has been reached */
+    struct sequence *sequences;
+    size_t n_sequences, n_rows, n_final; /* n_rows: active ones */
+    size_t first_view_row;               /* replay: number of the slice's first row, as sinks count */
+    size_t past;                         /* tokens in the cache */
+    size_t longest;                      /* tokens of the longest prompt, past included */
+    size_t stop;                         /* order of the last site that is needed */
+    size_t last_layer;                   /* of that site, or the last one */
+    bool finished;                       /* that site has been reached */
+    bool whole;                          /* every row of the batch is active: row numbers are the batch's */
 };
 
 struct runtime {
@@ -70,12 +118,47 @@ struct runtime {
     char *unembed_scratch; /* f64: WIDEN_ROWS weight rows for each worker */
 };
 
+static inline size_t real_bytes(enum precision precision)
+{
+    return precision == PRECISION_F64 ? sizeof(double) : sizeof(float);
+}
+
 /* Position of a site in the forward order; a larger number comes later. */
 static inline size_t site_order(enum site site, size_t layer, size_t n_layers)
 {
     size_t stage = site_row(site)->per_layer ? layer + 1 : site < SITE_RESID_PRE ? 0 : n_layers + 1;
     return stage * N_SITES + site;
 }
+
+/* Row of a sequence's token among the batch's rows. */
+static inline size_t batch_row(const struct pass *p, size_t active_row)
+{
+    return p->sequences[p->b.sequence[active_row]].first_row + p->b.token[active_row];
+}
+
+/* Whether the sites that keys and values depend on include this one: an edit of it reaches later tokens at once. */
+static inline bool site_feeds_keys(enum site site)
+{
+    return site <= SITE_ROT_K && site != SITE_Q && site != SITE_ROT_Q;
+}
+
+/* --- pass.c: what plain passes and replays set up alike --- */
+
+/* Bytes of working memory; with base not NULL the buffers point into it. */
+size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precision precision, int n_threads,
+                    const struct shape *s, char *base);
+/* Memory and rotary table for a pass of this shape (p->longest is set); touched is cleared. */
+int pass_make_room(struct pass *p, const struct shape *s, struct err *err);
+/* Marks reads, sets stop and last_layer. */
+void pass_plan_reads(struct pass *p);
+/* Fills s->resolved and the counts; s->resolved is the caller's to free, also after a failure. */
+int pass_resolve_sequence(const struct pass *p, struct sequence *s, struct err *err);
+/* Marks the sites that the sequences' edits touch. */
+void pass_mark_edits(struct pass *p);
+int pass_check_prompt(const struct model_config *c, const struct prompt *prompt, size_t past, struct err *err);
+void pass_shape_flags(struct shape *s, const struct model_config *c, const struct site_set *reads);
+void pass_shape_edits(struct shape *s, const struct edit_list *edits);
+bool pass_edits_edges(const struct edit_list *edits);
 
 int forward_f32(struct pass *p, struct err *err);
 int forward_f64(struct pass *p, struct err *err);

@@ -10,6 +10,10 @@
 #define attend REAL_NAME(attend)
 #define visit_rows REAL_NAME(visit_rows)
 #define visit_edges REAL_NAME(visit_edges)
+#define edit_edges REAL_NAME(edit_edges)
+#define activate_rows REAL_NAME(activate_rows)
+#define keep_key_rows REAL_NAME(keep_key_rows)
+#define narrow_rows REAL_NAME(narrow_rows)
 #define check_finite REAL_NAME(check_finite)
 
 static inline const struct REAL_NAME(kernels) * kernels_of(const struct runtime *rt)
@@ -41,19 +45,34 @@ static inline unsigned touched(const struct pass *p, enum site site, size_t laye
 }
 
 /*
- * The hook of a row site: applies its edits to data[n_rows, row size], then shows it to the sink.
- * Rows are batch rows first_row.., or rows[0..n_rows) where rows is not NULL. Costs one look-up when untouched.
+ * The hook of a row site: applies its edits to data[n_rows, row size], then shows it to the sink. The data's rows are
+ * active rows first_row.., or index[0..n_rows) where index is not NULL. Costs one look-up when untouched.
  */
 int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t first_row, size_t n_rows,
-               const size_t *rows, struct err *err);
-/* The same for one prompt of an EDGES site: data[n_heads, n_tokens, n_tokens]. */
+               const size_t *index, struct err *err);
+/* The same for one prompt of an EDGES site in a plain pass: data[n_heads, n_tokens, n_tokens]. */
 int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t prompt, struct err *err);
+/*
+ * Applies the edits of an EDGES site to one head of one sequence: s[n, keys] of active rows first.., row stride
+ * `stride`, column 0 is key first_key.
+ */
+void edit_edges(const struct pass *p, enum site site, size_t layer, const struct sequence *sequence, size_t head,
+                size_t first, size_t n, size_t first_key, real *s, size_t stride);
 
 /*
  * A number of x[n_rows, row_size] that is not finite is an error that names the site, the token and the prompt; such
  * numbers are never passed on. Rows as in visit_rows.
  */
 int check_finite(const struct pass *p, enum site site, size_t layer, const real *x, size_t row_size, size_t first_row,
-                 size_t n_rows, const size_t *rows, struct err *err);
+                 size_t n_rows, const size_t *index, struct err *err);
+
+/* --- rows_real.c: which rows are active; nothing to do in a plain pass of all rows --- */
+
+/* Replay: the rows of this layer; new ones enter with the base run's resid_pre. */
+void activate_rows(struct pass *p, size_t layer);
+/* The rows at hand are those whose keys and values the layer has computed. */
+void keep_key_rows(struct pass *p);
+/* Last layer: only rows that the reads want go on, now that every key and value is there. */
+void narrow_rows(struct pass *p);
 
 #endif

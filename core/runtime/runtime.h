@@ -36,6 +36,7 @@
 #include "core/runtime/edit.h"
 #include "core/runtime/sites.h"
 
+struct collector;
 struct runtime;
 
 enum precision { PRECISION_F32, PRECISION_F64 };
@@ -91,11 +92,20 @@ size_t kv_cache_tokens(const struct kv_cache *cache);
 struct forward {
     const struct prompt *prompts;
     size_t n_prompts;
-    const struct site_set *reads;  /* NULL: nothing is read */
-    const struct edit_list *edits; /* NULL: none; resolved for each prompt */
-    struct sink *sink;             /* NULL only where nothing is read */
+    const struct site_set *reads;                /* NULL: nothing is read */
+    const struct edit_list *edits;               /* NULL: none; resolved for each prompt */
+    const struct edit_list *const *prompt_edits; /* [n_prompts] in place of `edits`, each may be NULL; or NULL */
+    struct sink *sink;                           /* NULL only where nothing is read */
     /* The final norm and logits are computed for these rows only: 1 byte a row; NULL = all rows. */
     const unsigned char *final_rows;
+    /* Rows that the sink wants; others may be missing from what it sees and are not computed in vain. NULL = all rows.
+     */
+    const unsigned char *read_rows;
+    /* Runs that edits take values from (`patch`, `freeze`): all rows of the sites they name. Prompt i is run first_run
+     * + i. */
+    const struct collector *source;
+    const struct prompt *source_prompts; /* of those runs */
+    size_t first_run;
     struct kv_cache *cache; /* one prompt only: its tokens continue the cached ones; NULL otherwise */
 };
 

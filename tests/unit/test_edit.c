@@ -162,7 +162,7 @@ static void wrong_edits_are_refused_with_the_place(void **state)
     assert_refused("z:5-3 zero", "'5-3' is no layer");
     assert_refused("hook_pos_embed zero", "no learned position embedding");
     assert_refused("z:3 zeroo", "'zeroo' is no operation: did you mean zero?");
-    assert_refused("z:3 frobnicate", "'frobnicate'|set, add, scale, zero or block");
+    assert_refused("z:3 frobnicate", "'frobnicate'|set, add, scale, zero, block or uniform");
     assert_refused("z:3@lats zero", "'lats'|did you mean last?");
     assert_refused("z:3@subject_last zero", "did you mean subject-last");
     assert_refused("z:3@ zero", "position ''");
