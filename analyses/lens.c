@@ -333,7 +333,8 @@ static int start_file(struct job *job, struct lens_writer *w, struct err *err)
                                            .precision = cli->precision,
                                            .dtype = STORE_F32,
                                            .threads = cli->threads,
-                                           .seed = cli->seed };
+                                           .seed = cli->seed,
+                                           .edits = strbuf_text(&job->edits_text) };
     const struct lens_plan plan = { .provenance = &provenance,
                                     .site = lens_source_name(job->lens.source),
                                     .positions = positions_text,

@@ -160,12 +160,14 @@ static int take_long(struct parser *p, const char *word, char ***next, char **en
 
 static int take_short(struct parser *p, const char *word, char ***next, char **end)
 {
-    const struct option *o = find_short(p, word[1]);
+    /* `-top 3` would else be `-t op`. */
+    const struct option *o = find_long(p, word + 1, strcspn(word + 1, "="));
+    if (o)
+        return err_set(p->err, ERR_ARG, "unknown option %.100s: did you mean --%s?", word, o->name);
+    o = find_short(p, word[1]);
     if (o)
         return take(p, o, word[2] ? word + 2 : NULL, next, end);
-    o = find_long(p, word + 1, strlen(word + 1));
-    return err_set(p->err, ERR_ARG, "unknown option -%.100s%s%s%s", word + 1, o ? ": did you mean --" : "",
-                   o ? o->name : ": before an argument that starts with '-' write --", o ? "?" : "");
+    return err_set(p->err, ERR_ARG, "unknown option %.100s: before an argument that starts with '-' write --", word);
 }
 
 int options_parse(int argc, char **argv, const struct option *const *tables, size_t *n_positional, struct err *err)

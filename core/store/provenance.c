@@ -24,7 +24,8 @@
     X("precision", p->precision == PRECISION_F64 ? "f64" : "f32", 1)                                                   \
     X("dtype", store_type_name(p->dtype), 1)                                                                           \
     X("blas", blas, 1)                                                                                                 \
-    X("isa", isa_level_name(isa_level()), 1)
+    X("isa", isa_level_name(isa_level()), 1)                                                                           \
+    X("edits", p->edits ? p->edits : "none", 1)
 
 #define INTEGERS(X)                                                                                                    \
     X("version", p->version)                                                                                           \

@@ -9,7 +9,7 @@
  *
  * Attributes: format, version, strata_version, command, model_path,
  * model_sha256, architecture, config (JSON), tokenizer_sha256, specials,
- * precision, dtype, threads, blas, isa, seed, created (UTC; of
+ * precision, dtype, threads, blas, isa, seed, edits, created (UTC; of
  * SOURCE_DATE_EPOCH where that is set), complete.
  */
 #ifndef STRATA_STORE_PROVENANCE_H
@@ -30,6 +30,7 @@ struct provenance {
     enum store_type dtype; /* of the stored numbers */
     int threads;
     uint64_t seed;
+    const char *edits; /* what was changed while the model ran; NULL: "none" */
 };
 
 /* `complete`: 0 for a file that grows (stream_file.h sets it in the end), 1 for one that is written whole. */

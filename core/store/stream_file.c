@@ -39,18 +39,39 @@ static int look(struct stream_file *s, bool resume, struct err *err)
     return 0;
 }
 
+static int init(struct stream_file *s, const char *path, struct err *err)
+{
+    *s = (struct stream_file){ .fd = -1, .lock.fd = -1 };
+    s->path = mem_strdup(path);
+    s->partial = with_suffix(path, ".partial");
+    s->starting = with_suffix(path, ".starting");
+    return !s->path || !s->partial || !s->starting ? err_nomem(err, "a path") : 0;
+}
+
+static void release_paths(struct stream_file *s)
+{
+    free(s->path);
+    free(s->partial);
+    free(s->starting);
+}
+
+int stream_look(const char *path, bool resume, struct err *err)
+{
+    struct stream_file s;
+    int rc = init(&s, path, err);
+    rc = rc ? rc : look(&s, resume, err);
+    release_paths(&s);
+    return rc;
+}
+
 int stream_open(struct stream_file **out, const char *path, bool resume, struct err *err)
 {
     struct stream_file *s = mem_zeroed(1, sizeof *s);
     if (!s)
         return err_nomem(err, "an output file");
-    s->fd = s->lock.fd = -1;
-    s->path = mem_strdup(path);
-    s->partial = with_suffix(path, ".partial");
-    s->starting = with_suffix(path, ".starting");
-    int rc = !s->path || !s->partial || !s->starting ? err_nomem(err, "a path") : lock_take(&s->lock, path, err);
-    if (!rc)
-        rc = look(s, resume, err);
+    int rc = init(s, path, err);
+    rc = rc ? rc : lock_take(&s->lock, path, err);
+    rc = rc ? rc : look(s, resume, err);
     if (rc)
         stream_close(s, NULL);
     else
@@ -265,9 +286,7 @@ int stream_close(struct stream_file *s, struct err *err)
     }
     free(s->columns);
     lock_release(&s->lock);
-    free(s->path);
-    free(s->partial);
-    free(s->starting);
+    release_paths(s);
     free(s);
     return rc;
 }

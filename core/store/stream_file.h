@@ -60,6 +60,8 @@ struct stream_hooks {
 };
 
 struct stream_file;
+/* ERR_ARG for a file that is in the way, before long work; stream_open looks again. */
+int stream_look(const char *path, bool resume, struct err *err);
 /* Takes the lock; ERR_ARG for a file that is in the way. */
 int stream_open(struct stream_file **out, const char *path, bool resume, struct err *err);
 int stream_declare(struct stream_file *s, const struct stream_spec *spec, size_t *id, struct err *err);

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { N_JOBS = 4096, LARGEST_PIECE = 8 << 20 };
+enum { N_JOBS = 4096 };
 
 struct job {
     const char *data; /* NULL: a mark */
@@ -157,7 +157,7 @@ static int failure(struct write_queue *q, struct err *err)
 
 void *write_queue_reserve(struct write_queue *q, size_t bytes, size_t *room, struct err *err)
 {
-    size_t piece = bytes < LARGEST_PIECE ? bytes : LARGEST_PIECE, rounded = (piece + 63) & ~(size_t)63;
+    size_t piece = bytes < WRITE_QUEUE_PIECE ? bytes : WRITE_QUEUE_PIECE, rounded = (piece + 63) & ~(size_t)63;
     size_t at = (size_t)(q->head % WRITE_QUEUE_BYTES);
     /* A piece is contiguous: where the end of the ring is too near, it is left out. */
     size_t skipped = WRITE_QUEUE_BYTES - at < rounded ? WRITE_QUEUE_BYTES - at : 0;

@@ -29,6 +29,7 @@
 
 enum { WRITE_QUEUE_COUNTS = 4 };
 #define WRITE_QUEUE_BYTES ((size_t)64 << 20)
+#define WRITE_QUEUE_PIECE ((size_t)16 << 20) /* most bytes of one reservation */
 
 struct write_queue;
 typedef int write_queue_commit(void *arg, const uint64_t counts[WRITE_QUEUE_COUNTS], struct err *err);

@@ -309,13 +309,14 @@ static void bombs_are_refused(void **state)
     assert_refused_bytes("b.jsonl", bomb, 100000, "line 1: is no valid JSON");
     memset(bomb, ' ', N);
     assert_reads_bytes("blank.txt", bomb, 1 << 20, "");
-    memcpy(bomb, "{\n\"prompt_templates\":[\"", 23);
-    for (size_t i = 23; i < 1000000; i += 2)
-        memcpy(bomb + i, "{}", 2);
-    static const char tail[] =
-        "\"],\"samples\":[{\"object\":\"o\",\"subject\":\"a subject of many bytes, times 500000\"}]}";
-    memcpy(bomb + 1000001, tail, sizeof tail);
-    assert_refused_bytes("b.json", bomb, 1000001 + sizeof tail - 1, "longer than 16 MiB");
+    /* 40,000 holes for a subject of 1,000 bytes. */
+    struct strbuf text = STRBUF_INIT;
+    strbuf_adds(&text, "{\n\"prompt_templates\":[\"");
+    for (size_t i = 0; i < 40000; i++)
+        strbuf_adds(&text, "{}");
+    strbuf_addf(&text, "\"],\"samples\":[{\"object\":\"o\",\"subject\":\"%01000d\"}]}", 1);
+    assert_refused("b.json", strbuf_text(&text), "longer than 16 MiB");
+    strbuf_release(&text);
     free(bomb);
 }
 

@@ -1,0 +1,17 @@
+/*
+ * Facts of -i that are read more than once, also from standard input.
+ *
+ *     int rc = input_keep(cli, &err);              // standard input: copied to a nameless temporary file
+ *     rc = rc ? rc : input_open(cli, &facts, &err);   // from the begin, as often as needed, one at a time
+ *     facts_close(facts);
+ */
+#ifndef STRATA_ANALYSES_CLI_INPUT_H
+#define STRATA_ANALYSES_CLI_INPUT_H
+
+#include "analyses/cli/cli.h"
+#include "core/formats/facts.h"
+
+int input_keep(const struct cli *cli, struct err *err);
+int input_open(const struct cli *cli, struct facts **out, struct err *err);
+
+#endif

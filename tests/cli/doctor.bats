@@ -1,0 +1,52 @@
+load common
+
+@test "all is well here" {
+    strata doctor
+    expect 0
+    for name in "instruction set" BLAS threads memory disk HDF5 gnuplot fonts model; do
+        grep -qE "^(ok|warn) +$name " <<<"$output"
+    done
+    grep -qE '^ok +BLAS .*self-test passed' <<<"$output"
+    grep -qE '^ok +HDF5 .*read back' <<<"$output"
+}
+
+@test "JSON has the same checks" {
+    strata doctor --json
+    expect 0
+    check 'd["ok"] and {c["name"] for c in d["checks"]} >= {"BLAS", "HDF5", "gnuplot", "fonts", "disk", "memory"}'
+    check 'all(c["status"] in ("ok", "warn", "fail") for c in d["checks"])'
+}
+
+@test "without gnuplot it warns and says what to install" {
+    mkdir bin
+    run --separate-stderr env PATH="$PWD/bin" "$STRATA" doctor
+    expect 0
+    grep -qE '^warn +gnuplot +not found: .*gnuplot-nox' <<<"$output"
+}
+
+@test "a gnuplot that fails is a warning with what it said" {
+    mkdir bin
+    printf '#!/bin/sh\necho no terminal >&2\nexit 1\n' >bin/gnuplot
+    chmod +x bin/gnuplot
+    run --separate-stderr env PATH="$PWD/bin:$PATH" "$STRATA" doctor
+    expect 0
+    grep -qE '^warn +gnuplot .*no terminal' <<<"$output"
+}
+
+@test "what is essential and missing is a failure, exit 1" {
+    run --separate-stderr env TMPDIR=/nowhere "$STRATA" doctor
+    expect 1 "temporary files"
+    grep -qE '^fail +temporary files .*/nowhere: set TMPDIR' <<<"$output"
+    one_line
+    strata doctor -m /nowhere/model.gguf --json
+    expect 1
+    check 'not d["ok"] and [c["name"] for c in d["checks"] if c["status"] == "fail"] == ["model"]'
+}
+
+@test "nothing is left behind" {
+    mkdir tmp
+    run --separate-stderr env TMPDIR="$PWD/tmp" "$STRATA" doctor
+    expect 0
+    [ -z "$(ls -A tmp)" ]
+    [ "$(ls)" = tmp ]
+}

@@ -1,0 +1,57 @@
+load common
+
+@test "the tiny model passes, each check with its limit" {
+    strata verify "$TINY"
+    expect 0
+    [[ $output == *"resid_pre + attn_out = resid_mid"* && $output == *"blocks.L.attn.hook_pattern"* ]]
+    ! grep -q OFF <<<"$output"
+    [ "$(grep -c ' ok$' <<<"$output")" -ge 35 ]
+}
+
+@test "JSON has every check" {
+    strata verify -m "$TINY" --json
+    expect 0
+    check 'd["ok"] and all(c["ok"] and c["worst"] <= c["limit"] for c in d["checks"])'
+    check '{"identity", "precision"} == {c["kind"] for c in d["checks"]}'
+    check 'sum(c["kind"] == "precision" for c in d["checks"]) == 28 and d["n_tokens"] > 64'
+    check 'any(0 < c["worst"] for c in d["checks"])'
+}
+
+@test "a model without a tokenizer is checked with random ids of the seed" {
+    mkdir bare
+    cp "$TINY"/config.json "$TINY"/model.safetensors bare
+    strata verify bare --json
+    expect 0
+    check 'd["ok"] and d["n_tokens"] == 98'
+    first=$output
+    strata verify bare --json
+    [ "$output" = "$first" ]
+    strata verify bare --json --seed 2
+    expect 0
+    [ "$output" != "$first" ]
+}
+
+@test "every checkpoint passes" {
+    for step in 000032 001024; do
+        strata verify "$TINY/checkpoints/step_$step" --json
+        expect 0
+    done
+}
+
+@test "a model that overflows is refused" {
+    cp -r "$TINY" large
+    python3 - large/model.safetensors <<'END'
+import json, struct, sys
+f = open(sys.argv[1], "r+b")
+n = struct.unpack("<Q", f.read(8))[0]
+header = json.loads(f.read(n))
+for l in range(6):
+    for name in ["mlp.down_proj", "mlp.up_proj", "mlp.gate_proj"]:
+        begin, end = header[f"model.layers.{l}.{name}.weight"]["data_offsets"]
+        f.seek(8 + n + begin)
+        f.write(b"\xff\x7b" * ((end - begin) // 2))
+END
+    strata verify large
+    [ "$status" -eq 1 ] || [ "$status" -eq 0 ]
+    [ "$status" -eq 0 ] || one_line
+}
