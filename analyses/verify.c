@@ -2,6 +2,7 @@
 #include "probes/verify.h"
 #include "analyses/cli/output.h"
 #include "core/base/mem.h"
+#include "core/base/random.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,30 +24,21 @@ struct prompts {
     struct prompt prompts[N_TEXTS];
 };
 
-/* xorshift64*: the ids only have to differ. */
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * UINT64_C(0x2545F4914F6CDD1D);
-}
-
-static int random_ids(struct tokens *t, size_t n, size_t d_vocab, uint64_t *state, struct err *err)
+static int random_ids(struct tokens *t, size_t n, size_t d_vocab, struct random_source *random, struct err *err)
 {
     t->id = mem_array(n, sizeof *t->id);
     if (!t->id)
         return err_nomem(err, "random tokens");
     for (t->n = 0; t->n < n; t->n++)
-        t->id[t->n] = (int32_t)(next_random(state) % d_vocab);
+        t->id[t->n] = (int32_t)random_below(random, d_vocab);
     return 0;
 }
 
 static int make_prompts(struct prompts *p, const struct model *m, const struct cli *cli, struct err *err)
 {
     static const size_t lengths[N_TEXTS] = { 1, 17, 80 };
-    /* Any seed, 0 included, is a state that is not 0. */
-    uint64_t state = (cli->seed + 1) * UINT64_C(0x9E3779B97F4A7C15) | 1;
+    struct random_source random;
+    random_seed(&random, cli->seed);
     *p = (struct prompts){ 0 };
     int rc = 0;
     for (size_t i = 0; !rc && i < N_TEXTS; i++) {
@@ -55,7 +47,7 @@ static int make_prompts(struct prompts *p, const struct model *m, const struct c
         if (m->tokenizer)
             rc = tokenizer_encode(m->tokenizer, texts[i], strlen(texts[i]), cli->specials, t, err);
         else
-            rc = random_ids(t, lengths[i] < most ? lengths[i] : most, m->config.d_vocab, &state, err);
+            rc = random_ids(t, lengths[i] < most ? lengths[i] : most, m->config.d_vocab, &random, err);
         p->prompts[i] = (struct prompt){
             .tokens = t->id,
             .n_tokens = t->n < most ? t->n : most,

@@ -4,7 +4,7 @@ load common
     strata verify "$TINY"
     expect 0
     [[ $output == *"resid_pre + attn_out = resid_mid"* && $output == *"blocks.L.attn.hook_pattern"* ]]
-    ! grep -q OFF <<<"$output"
+    [[ $output != *OFF* ]]
     [ "$(grep -c ' ok$' <<<"$output")" -ge 35 ]
 }
 
@@ -36,22 +36,4 @@ load common
         strata verify "$TINY/checkpoints/step_$step" --json
         expect 0
     done
-}
-
-@test "a model that overflows is refused" {
-    cp -r "$TINY" large
-    python3 - large/model.safetensors <<'END'
-import json, struct, sys
-f = open(sys.argv[1], "r+b")
-n = struct.unpack("<Q", f.read(8))[0]
-header = json.loads(f.read(n))
-for l in range(6):
-    for name in ["mlp.down_proj", "mlp.up_proj", "mlp.gate_proj"]:
-        begin, end = header[f"model.layers.{l}.{name}.weight"]["data_offsets"]
-        f.seek(8 + n + begin)
-        f.write(b"\xff\x7b" * ((end - begin) // 2))
-END
-    strata verify large
-    [ "$status" -eq 1 ] || [ "$status" -eq 0 ]
-    [ "$status" -eq 0 ] || one_line
 }
