@@ -120,6 +120,7 @@ int lens_batch_run(struct lens_batch *b, const struct prompt *prompts, size_t n_
         .reads = &b->reads,
         .edits = edits,
         .sink = &b->collector.sink,
+        .read_rows = keep,
     };
     int rc = collector_begin(&b->collector, prompts, n_prompts, keep, err);
     if (rc || (rc = make_room(b, b->collector.n_kept, err)) || (rc = runtime_forward(b->rt, &f, err)))

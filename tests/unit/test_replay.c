@@ -396,6 +396,49 @@ static void a_left_out_edit_is_seen(void **state)
     model_free(m);
 }
 
+/* Rows that a plain pass is asked for are the same whether the last layer computes the others or not. */
+static void read_rows_of_a_plain_pass_are_exact(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_MODELS; i++) {
+        struct bench b;
+        struct err err = { 0 };
+        struct model *m = NULL;
+        struct collector all, some;
+        unsigned char keep[N_PROMPTS * MOST_TOKENS] = { 0 };
+        struct site_ref last = { SITE_RESID_POST, 0 };
+        must(model_open(&m, models[i], pool, &err), &err);
+        open_bench(&b, m, PRECISION_F64, 7 + i);
+        last.layer = m->config.n_layers - 1;
+        site_set_add_one(&b.reads, last);
+        for (size_t p = 0, row = 0; p < N_PROMPTS; row += b.prompts[p++].n_tokens) {
+            keep[row] = 1;
+            keep[row + b.prompts[p].n_tokens - 1] = 1;
+        }
+        for (int narrow = 0; narrow < 2; narrow++) {
+            struct collector *c = narrow ? &some : &all;
+            must(collector_init(c, &b.reads, PRECISION_F64, &err), &err);
+            must(collector_begin(c, b.prompts, N_PROMPTS, keep, &err), &err);
+            struct forward f = { .prompts = b.prompts, .n_prompts = N_PROMPTS, .reads = &b.reads, .sink = &c->sink };
+            f.read_rows = narrow ? keep : NULL;
+            must(runtime_forward(b.rt, &f, &err), &err);
+        }
+        assert_int_equal(all.n_kept, 2 * N_PROMPTS);
+        struct site_ref ref;
+        for (size_t cursor = 0; site_set_next(&b.reads, &cursor, &ref);) {
+            size_t n = all.n_kept * site_row_size(ref.site, &m->config);
+            const double *x = collector_rows(&all, ref.site, ref.layer),
+                         *y = collector_rows(&some, ref.site, ref.layer);
+            for (size_t k = 0; k < n; k++)
+                assert_true(fabs(x[k] - y[k]) <= 1e-12 * (1 + fabs(x[k])));
+        }
+        collector_release(&all);
+        collector_release(&some);
+        close_bench(&b);
+        model_free(m);
+    }
+}
+
 /* --- how little is computed --- */
 
 /* The golden llama_a with one prompt of ten tokens, subject 2-4, reading the last token's logits. */
@@ -590,6 +633,7 @@ int main(void)
         cmocka_unit_test(replay_equals_a_full_run_in_float),
         cmocka_unit_test(replay_equals_a_full_run_in_double),
         cmocka_unit_test(a_left_out_edit_is_seen),
+        cmocka_unit_test(read_rows_of_a_plain_pass_are_exact),
         cmocka_unit_test(only_what_can_change_is_computed),
         cmocka_unit_test(patches_with_what_is_there_cost_nothing),
         cmocka_unit_test(large_experiments_run_in_slices_and_stop_between_them),
