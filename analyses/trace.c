@@ -71,7 +71,8 @@ static int write_h5(const struct job *job, const struct trace_report *r, const c
                                            .precision = cli->precision,
                                            .dtype = STORE_F32,
                                            .threads = cli->threads,
-                                           .seed = cli->seed };
+                                           .seed = cli->seed,
+                                           .edits = strbuf_text(&job->edits_text) };
     char *path = file_join(folder, "trace.h5");
     int rc = path ? trace_report_h5(r, &provenance, path, err) : err_nomem(err, "trace.h5");
     free(path);

@@ -43,7 +43,6 @@ static int put_fact(const struct trace_report *r, const struct h5_file *f, struc
                   { "prompt", fact->text },
                   { "subject", fact->subject },
                   { "answer", fact->answer },
-                  { "edits", r->edits },
                   { "norm_lens", "lens: the final norm recomputed at each depth" },
                   { "norm_attribution", "attribution: the final norm's mean and scale held fixed" } };
     const struct {
