@@ -119,29 +119,29 @@ static int consider(const struct bpe *bpe, struct work *w, int32_t i)
     return m->id < 0 ? 0 : heap_push(w, (struct bpe_candidate){ (uint64_t)m->rank << 32 | (uint32_t)i, m->id });
 }
 
-/* One symbol a byte. Bytes without a token become unk, or are an error: `tokenizers` would drop them. */
-static int first_symbols(const struct bpe *bpe, struct work *w, const struct piece *piece, size_t *n, struct err *err)
+/* One symbol a byte. A byte without a token becomes unk; where there is none it is left out, as in `tokenizers`. */
+static size_t first_symbols(const struct bpe *bpe, struct work *w, const struct piece *piece)
 {
-    size_t count = 0;
+    size_t n = 0;
     bool unk_before = false;
     for (uint32_t at = piece->begin; at < piece->end; at++) {
-        unsigned char byte = (unsigned char)w->bytes[at];
-        int32_t id = bpe->byte_id[byte];
+        int32_t id = bpe->byte_id[(unsigned char)w->bytes[at]];
         bool unk = id < 0;
-        if (unk && (id = bpe->unk) < 0)
-            return err_set(err, ERR_FORMAT, "byte %u of the text (0x%02x) has no token in this tokenizer",
-                           (unsigned)work_origin(w, at), byte);
+        if (unk && bpe->unk < 0) {
+            w->out->n_dropped++;
+            continue;
+        }
         if (unk && unk_before && bpe->fuse_unk)
-            w->symbols[count - 1].end = at + 1;
+            w->symbols[n - 1].end = at + 1;
         else {
-            w->symbols[count] = (struct bpe_symbol){ id, (int32_t)count - 1, (int32_t)count + 1, at, at + 1 };
-            count++;
+            w->symbols[n] = (struct bpe_symbol){ unk ? bpe->unk : id, (int32_t)n - 1, (int32_t)n + 1, at, at + 1 };
+            n++;
         }
         unk_before = unk;
     }
-    w->symbols[count - 1].next = -1;
-    *n = count;
-    return 0;
+    if (n)
+        w->symbols[n - 1].next = -1;
+    return n;
 }
 
 static int merge_all(const struct bpe *bpe, struct work *w, size_t n)
@@ -196,10 +196,9 @@ int bpe_encode(const struct bpe *bpe, const struct vocab *v, struct work *w, con
         return tokens_add(w->out, id, work_origin(w, piece->begin), work_origin(w, piece->end), err);
     if (!mem_grow(&w->symbols, &w->symbols_capacity, n, sizeof *w->symbols))
         return err_nomem(err, "a word");
-    int rc = first_symbols(bpe, w, piece, &n, err);
-    if (!rc && merge_all(bpe, w, n))
-        rc = err_nomem(err, "a word");
-    for (int32_t i = 0; !rc && i >= 0; i = w->symbols[i].next)
+    n = first_symbols(bpe, w, piece);
+    int rc = merge_all(bpe, w, n) ? err_nomem(err, "a word") : 0;
+    for (int32_t i = n ? 0 : -1; !rc && i >= 0; i = w->symbols[i].next)
         rc = tokens_add(w->out, w->symbols[i].id, work_origin(w, w->symbols[i].begin),
                         work_origin(w, w->symbols[i].end), err);
     return rc;

@@ -17,7 +17,7 @@ void tokens_release(struct tokens *t)
 
 void tokens_clear(struct tokens *t)
 {
-    t->n = 0;
+    t->n = t->n_dropped = 0;
 }
 
 struct tokenizer *tokenizer_new(void)

@@ -26,14 +26,22 @@
 
 struct tokenizer;
 
-/* Special tokens around a prompt: what the tokenizer's own post-processor adds; none; or BOS first even where it would
- * not be. */
+/* Special tokens around a text: what the tokenizer's post-processor adds; none; that, and BOS first in any case. */
 enum specials { SPECIALS_AUTO, SPECIALS_NONE, SPECIALS_BOS };
 
-/* Parallel arrays of n tokens. begin/end are bytes of the input text; equal for added special tokens. */
+/*
+ * Parallel arrays of n tokens. begin/end are bytes of the input text, not trimmed (" Paris" has its space), so that
+ * the tokens cover the text without gaps; exceptions:
+ * - special tokens that the post-processor adds have begin == end, as has a space that was put before the text;
+ * - where NFC changed characters, a token has the input bytes of the characters it came from, in input order; a token
+ *   that has only the later bytes of a changed character may be empty;
+ * - added tokens that swallow spaces and added tokens made of spaces can overlap, as in `tokenizers`;
+ * - bytes without a token in a vocabulary without unk are left out, as in `tokenizers`; n_dropped counts them.
+ * `tokenizers` itself gives each token that holds a part of a character the whole character; here it has its bytes.
+ */
 struct tokens {
     int32_t *id, *begin, *end;
-    size_t n, capacity;
+    size_t n, capacity, n_dropped;
 };
 
 void tokens_release(struct tokens *t);
@@ -44,13 +52,17 @@ int tokenizer_open_json(struct tokenizer **out, const void *data, size_t size, c
 int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err);
 void tokenizer_free(struct tokenizer *tok); /* NULL is fine */
 
-/* Replaces *out's contents. The text must be valid UTF-8 (ERR_FORMAT names the byte offset otherwise). */
+/*
+ * Replaces *out's contents. Added tokens inside the text ("<|endoftext|>") become their ids, special ones too.
+ * SPECIALS_BOS adds what SPECIALS_AUTO does and BOS before it unless BOS is first already; ERR_UNSUPPORTED without a
+ * BOS. The truncation and padding that a tokenizer.json may ask for are not applied. The text must be valid UTF-8
+ * (ERR_FORMAT names the byte offset otherwise).
+ */
 int tokenizer_encode(const struct tokenizer *tok, const char *text, size_t len, enum specials specials,
                      struct tokens *out, struct err *err);
 
 size_t tokenizer_size(const struct tokenizer *tok); /* 1 + the largest id */
-/* The bytes that a token stands for in running text (" Paris"), not always whole UTF-8. Borrowed; NULL for an unused
- * id. */
+/* The bytes a token stands for in running text (" Paris"), not always whole UTF-8. Borrowed; NULL for an unused id. */
 const char *tokenizer_bytes(const struct tokenizer *tok, int32_t id, size_t *len);
 /* Id whose bytes are exactly these, or -1. */
 int32_t tokenizer_find(const struct tokenizer *tok, const char *bytes, size_t len);

@@ -4,7 +4,7 @@
     pip install tokenizers==0.23.3
     make_tokenizer_references.py                   writes the fixtures
     make_tokenizer_references.py fuzz FILE N SEED  writes N cases of any tokenizer.json to standard output, same format
-    make_tokenizer_references.py smollm2 FOLDER    writes smollm2.bin; FOLDER has the demo model's tokenizer.json
+    make_tokenizer_references.py smollm2 GGUF      writes smollm2.bin from the demo model (gguf==0.19.0)
     make_tokenizer_references.py characters        writes characters.bin
 
 NAME.json  a tokenizer as the library saves it (NAME_strings.json, NAME_pairs.json: the same with its merges spelt the
@@ -255,6 +255,26 @@ def save():
         print(name, len(data["model"]["vocab"]), "tokens", (OUT / f"{name}.json").stat().st_size, (OUT / f"{name}.bin").stat().st_size)
 
 
+def smollm2_of(path):
+    """The demo model's tokenizer, put together from its file: transformers' own conversion leaves out the digits."""
+    import gguf
+    fields = gguf.GGUFReader(path).fields
+    tokens, merges, types = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges", "token_type"))
+    assert fields["tokenizer.ggml.pre"].contents() == "smollm"
+    tok = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=[tuple(merge.split(" ")) for merge in merges]))
+    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                 pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tok.decoder = decoders.ByteLevel()
+    tok.add_special_tokens([special(token) for token, kind in zip(tokens, types) if kind == 3])
+    return tok
+
+
+def smollm2(path):
+    tok = smollm2_of(path)
+    added = [token.content for token in tok.get_added_tokens_decoder().values()]
+    (OUT / "smollm2.bin").write_bytes(encode_cases(tok.to_str(), texts_of(random.Random(7), 300, added, long_texts=True)))
+
+
 def fuzz(path, n, seed):
     text = pathlib.Path(path).read_text()
     added = [token["content"] for token in json.loads(text)["added_tokens"]]
@@ -266,6 +286,8 @@ def main():
         raise SystemExit(f"tokenizers {tokenizers.__version__} is installed, the references are made with {PINNED}")
     if len(sys.argv) == 5 and sys.argv[1] == "fuzz":
         fuzz(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif len(sys.argv) == 3 and sys.argv[1] == "smollm2":
+        smollm2(sys.argv[2])
     elif len(sys.argv) == 1:
         save()
     else:
