@@ -73,7 +73,7 @@ int output_close(struct output *out, int rc, struct err *err)
             rc = err_errno(err, "%s: cannot write", out->path);
         if (!rc && out->partial && rename(out->partial, out->path))
             rc = err_errno(err, "%s: cannot rename %s to it", out->path, out->partial);
-        if (rc && out->partial)
+        if (rc && rc != ERR_INTERRUPTED && out->partial)
             remove(out->partial);
     }
     free(out->partial);

@@ -23,7 +23,10 @@ struct output {
 int output_format(struct cli *cli, struct err *err);
 int output_open(struct output *out, const struct cli *cli, struct err *err);
 int output_add(struct output *out, struct strbuf *text, struct err *err);
-/* Completes the file where rc is 0, else removes it. Returns rc unless that is 0 and closing fails. */
+/*
+ * Completes the file where rc is 0, leaves PATH.partial after an interruption, else removes it. Returns rc unless that
+ * is 0 and closing fails.
+ */
 int output_close(struct output *out, int rc, struct err *err);
 /* All three for one text, which is released. rc: a failure so far, then nothing is written. */
 int output_text(struct cli *cli, struct strbuf *text, int rc, struct err *err);

@@ -170,20 +170,29 @@ jq_free() {
         d["prompts"][0]["rows"][0]["layers"], e["prompts"][0]["rows"][0]["layers"]))' all.json
 }
 
-@test "an interrupted run exits 130 and resumes to the same file" {
-    for i in $(seq 25); do cat "$FACTS"; done | sed 's/"id": "[^"]*", //' >many.jsonl
-    "$STRATA" lens -m "$TINY" -i many.jsonl --positions all -t 1 -o cut.h5 2>cut.err &
-    pid=$!
-    for i in $(seq 100); do [ -e cut.h5.partial ] && break; sleep 0.02; done
-    sleep 0.3
+# Runs the lens in the background and interrupts it once FILE is there; sets $status.
+interrupted() {
+    local file=$1
+    shift
+    "$STRATA" lens -m "$TINY" -i many.jsonl --positions all -t 1 "$@" 2>cut.err &
+    local pid=$!
+    for i in $(seq 200); do [ -e "$file" ] && break; sleep 0.01; done
+    sleep 0.1
     kill -INT $pid || true
     status=0
     wait $pid || status=$?
+}
+
+@test "an interrupted run exits 130 and resumes to the same file" {
+    for i in $(seq 12); do cat "$FACTS"; done | sed 's/"id": "[^"]*", //' >many.jsonl
+    interrupted cut.h5.partial -o cut.h5
     if [ $status -ne 0 ]; then
-        [ $status -eq 130 ]
+        [ $status -eq 130 ] && grep -q "interrupted after" cut.err
         [ -e cut.h5.partial ] && [ ! -e cut.h5 ]
         strata lens -m "$TINY" -i many.jsonl --positions all -t 1 -o cut.h5 --top 4 --resume
         expect 1
+        strata lens -m "$TINY" -i many.jsonl --positions all -t 1 -o cut.h5 --edit 'L0H0 zero' --resume
+        expect 1 "edits"
         strata lens -m "$TINY" -i many.jsonl --positions all -t 1 -o cut.h5 --resume
         expect 0 "resuming after"
     fi
@@ -192,6 +201,14 @@ jq_free() {
         /rows/prompt /rows/position /prompts/text /prompts/answer_token; do
         h5diff cut.h5 whole.h5 $d
     done
+}
+
+@test "an interrupted CSV keeps its whole records apart" {
+    for i in $(seq 12); do cat "$FACTS"; done >many.jsonl
+    interrupted cut.csv.partial -o cut.csv
+    [ $status -eq 0 ] && return # too fast a machine
+    [ $status -eq 130 ] && [ ! -e cut.csv ]
+    rows 'r and len(r) % 7 == 0 and all(x["top1_prob"] for x in r)' cut.csv.partial
 }
 
 @test "a result is not written over, nor promised where it cannot be" {
