@@ -26,13 +26,14 @@ struct outcomes {
     struct site_set reads; /* the final residual */
     struct replay_plan plan;
     struct replay *replay;
-    const int32_t *answers;  /* [n_prompts] */
+    int32_t *answers;        /* [n_prompts] */
     struct lens_result base; /* [n_prompts, 1], no top tokens */
 };
 
 /*
- * edits: of the base runs, each may be NULL, or NULL; sources: sites that variants take values from, or NULL. Borrows
- * prompts, answers, edits and sources.
+ * answers: token ids; -1: what the model itself puts first in the base run, which o->answers then holds. edits: of the
+ * base runs, each may be NULL, or NULL; sources: sites that variants take values from, or NULL. Borrows prompts, edits
+ * and sources.
  */
 int outcomes_create(struct outcomes *o, struct runtime *rt, const struct prompt *prompts, size_t n_prompts,
                     const int32_t *answers, const struct edit_list *const *edits, const struct site_set *sources,
