@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { CHUNK = 1 << 16, HUGE_PAGE = 1 << 21, ALIGN = 64 };
 
@@ -200,6 +201,27 @@ static int combine_hashes(struct model *m, const struct loader *loader, struct e
     return files && digits ? 0 : err_nomem(err, "the hashes of the model files");
 }
 
+/*
+ * Tells the system that the mapped bytes of what was widened are not needed any more, so that the process takes the
+ * memory of its float32 weights and little else. They stay readable: the system would read them again.
+ */
+static void release_pages(const struct loader *loader)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t f = 0; f < loader->set->n_files; f++) {
+        const struct file_map *file = &loader->set->files[f];
+        for (size_t i = 0; file->mapped && i < loader->n_parts; i++) {
+            const struct tensor *t = loader->parts[i].load->tensor;
+            if (!loader->parts[i].widened || t->data < file->data || t->data >= file->data + file->size)
+                continue;
+            size_t begin = ((size_t)(t->data - file->data) + page - 1) / page * page;
+            size_t end = ((size_t)(t->data - file->data) + t->bytes) / page * page;
+            if (begin < end)
+                madvise((void *)(uintptr_t)(file->data + begin), end - begin, MADV_DONTNEED);
+        }
+    }
+}
+
 static void set_pointers(const struct loader *loader)
 {
     for (size_t i = 0; i < loader->n_parts; i++) {
@@ -228,6 +250,7 @@ int weights_load(struct model *m, struct pool *pool, struct err *err)
         pool_run(pool, loader.set->n_files + loader.n_tasks, load_task, &loader);
         if (!(rc = name_bad(&loader, m->path, err)) && !(rc = combine_hashes(m, &loader, err))) {
             set_pointers(&loader);
+            release_pages(&loader);
             m->weight_bytes = bytes;
         }
     }
