@@ -260,11 +260,20 @@ static void name_default(const struct cli *cli, const struct model *model)
     cli_note(cli, "model: %s%s", model->path, variable && *variable ? " (from $STRATA_MODEL)" : " (no -m given)");
 }
 
+/* A signal while the model was opened: now, not at the next read of a pipe that may never come. */
+static int check_interrupted(struct err *err)
+{
+    return interrupted ? err_set(err, ERR_INTERRUPTED, "interrupted") : 0;
+}
+
 int cli_open_header(struct model **out, const struct cli *cli, struct err *err)
 {
     int rc = model_open_header(out, cli->model, err);
-    if (!rc)
-        name_default(cli, *out);
+    if (rc)
+        return rc;
+    name_default(cli, *out);
+    if ((rc = check_interrupted(err)))
+        model_free(*out);
     return rc;
 }
 
@@ -286,7 +295,8 @@ int session_open(struct session *s, const struct cli *cli, struct err *err)
     if (rc)
         return rc;
     name_default(cli, s->model);
-    return runtime_create(&s->runtime, s->model, s->pool, cli->precision, err);
+    rc = runtime_create(&s->runtime, s->model, s->pool, cli->precision, err);
+    return rc ? rc : check_interrupted(err);
 }
 
 void session_close(struct session *s)
