@@ -88,7 +88,7 @@ static double read_bytes(const char *path, const char *key, double unit)
     FILE *file = fopen(path, "r");
     if (!file)
         return 0;
-    while (!bytes && fgets(line, sizeof line, file))
+    while (bytes == 0 && fgets(line, sizeof line, file))
         if (!strncmp(line, key, strlen(key)))
             bytes = strtod(line + strlen(key), NULL) * unit;
     fclose(file);

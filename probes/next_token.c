@@ -64,14 +64,21 @@ static void select_top(struct next_token *next, const double *logits, size_t n)
     }
 }
 
+/* log sum_i exp(x_i) */
+static double log_sum_exp(const double *x, size_t n)
+{
+    size_t most = 0;
+    for (size_t i = 1; i < n; i++)
+        most = x[i] > x[most] ? i : most;
+    double others = 0; /* than the greatest, whose own term is exp(0) */
+    for (size_t i = 0; i < n; i++)
+        others += i == most ? 0 : exp(x[i] - x[most]);
+    return x[most] + log1p(others);
+}
+
 void next_token_measure(struct next_token *next, const double *logits, size_t n, int32_t answer)
 {
-    double most = -INFINITY, sum = 0;
-    for (size_t i = 0; i < n; i++)
-        most = logits[i] > most ? logits[i] : most;
-    for (size_t i = 0; i < n; i++)
-        sum += exp(logits[i] - most);
-    double log_sum = most + log(sum);
+    double log_sum = log_sum_exp(logits, n);
     select_top(next, logits, n);
     for (size_t i = 0; i < next->n_top; i++) {
         struct ranked_token *t = &next->top[i];
