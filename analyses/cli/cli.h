@@ -35,6 +35,7 @@
     X(lens)                                                                                                            \
     X(curves)                                                                                                          \
     X(trace)                                                                                                           \
+    X(knockout)                                                                                                        \
     X(verify)                                                                                                          \
     X(diff)                                                                                                            \
     X(doctor)

@@ -1,0 +1,348 @@
+/* strata knockout: what happens to the answer when the last token may not attend to the subject, the rest, itself. */
+#include "analyses/cli/fact_options.h"
+#include "analyses/cli/input.h"
+#include "analyses/cli/output.h"
+#include "analyses/cli/progress_bar.h"
+#include "analyses/cli/text.h"
+#include "analyses/plot/plot.h"
+#include "analyses/report/knockout_report.h"
+#include "core/base/file.h"
+#include "core/base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct fact_options given;
+static size_t window = SIZE_MAX;
+static bool all_facts, own_answer, no_plots;
+
+static const struct option options[] = {
+    FACT_OPTIONS(given),
+    { .name = "window",
+      .kind = OPTION_SIZE,
+      .value = &window,
+      .argument = "W",
+      .most = 1000000,
+      .help = "layers blocked around each layer (3/16 of the layers, odd: 9 of 48)" },
+    { .name = "all",
+      .kind = OPTION_FLAG,
+      .value = &all_facts,
+      .help = "with -i: also facts whose answer is not on rank 1; they are left out otherwise" },
+    { .name = "own",
+      .kind = OPTION_FLAG,
+      .value = &own_answer,
+      .help = "measure the model's own top token (as in the paper), not the fact's answer" },
+    { .name = "no-plots", .kind = OPTION_FLAG, .value = &no_plots, .help = "numbers only: no figures in -o FOLDER" },
+    OPTIONS_END,
+};
+
+enum format { FORMAT_TEXT, FORMAT_CSV, FORMAT_JSON, FORMAT_H5, FORMAT_FOLDER };
+
+struct job {
+    struct cli *cli;
+    struct session session;
+    struct knockout_report report;
+    enum format format;
+    size_t n_prompts; /* of the input */
+    struct progress *progress;
+    /* Of the batch at hand: facts that have an answer. */
+    const struct prepared **items;
+    struct prompt *prompts;
+    int32_t *answers;
+    size_t items_capacity, prompts_capacity, answers_capacity;
+};
+
+/* --- measuring --- */
+
+static int measure(struct job *job, size_t n, bool tokens, struct err *err)
+{
+    struct knockout k;
+    const struct knockout_input in = { .prompts = job->prompts,
+                                       .answers = job->answers,
+                                       .n_facts = n,
+                                       .window = job->report.window,
+                                       .known_only = job->report.known_only,
+                                       .tokens = tokens };
+    int rc = knockout_run(&k, job->session.runtime, &in, NULL, err);
+    if (rc)
+        return rc;
+    rc = knockout_report_add(&job->report, &k, job->items, err);
+    knockout_release(&k);
+    return rc;
+}
+
+static int make_room(struct job *job, size_t n, struct err *err)
+{
+    if (mem_grow(&job->items, &job->items_capacity, n, sizeof *job->items) &&
+        mem_grow(&job->prompts, &job->prompts_capacity, n, sizeof *job->prompts) &&
+        mem_grow(&job->answers, &job->answers_capacity, n, sizeof *job->answers))
+        return 0;
+    return err_nomem(err, "a batch of facts");
+}
+
+static int measure_batch(struct job *job, const struct batch *batch, struct err *err)
+{
+    size_t n = 0;
+    int rc = make_room(job, batch->n, err);
+    for (size_t i = 0; !rc && i < batch->n; i++) {
+        if (batch->items[i].answer_token < 0 && !own_answer) {
+            job->report.n_without_answer++;
+            continue;
+        }
+        job->items[n] = &batch->items[i];
+        job->prompts[n] = batch->prompts[i];
+        job->answers[n++] = own_answer ? -1 : batch->items[i].answer_token;
+    }
+    return rc || !n ? rc : measure(job, n, false, err);
+}
+
+static int measure_argument(struct job *job, struct err *err)
+{
+    struct prepared fact;
+    int rc = fact_options_prepare(&given, job->cli, job->session.model, &fact, err);
+    if (rc)
+        return rc;
+    rc = make_room(job, 1, err);
+    if (!rc) {
+        job->items[0] = &fact;
+        job->prompts[0] = prepared_prompt(&fact);
+        job->answers[0] = own_answer ? -1 : fact.answer_token;
+        rc = measure(job, 1, true, err);
+    }
+    prepared_release(&fact);
+    return rc;
+}
+
+/* --- facts of a file, read twice: all of them are good before anything runs --- */
+
+static int check_batch(const struct batch *batch, struct err *err)
+{
+    for (size_t i = 0; i < batch->n; i++)
+        if (batch->items[i].subject_begin == batch->items[i].subject_end)
+            return err_set(err, ERR_FORMAT, "prompt %s: it has no subject, which a knockout needs", batch->items[i].id);
+    return 0;
+}
+
+static int each_batch(struct job *job, int (*use)(struct job *job, const struct batch *batch, struct err *err),
+                      struct err *err)
+{
+    struct facts *facts;
+    struct batcher *batcher;
+    struct batch *batch;
+    const struct cli *cli = job->cli;
+    int rc = input_open(cli, &facts, err);
+    if (rc)
+        return rc;
+    rc = batcher_open(&batcher, job->session.model, facts, cli->specials, cli->limit, runtime_batch_rows(), err);
+    if (!rc) {
+        while ((rc = batcher_next(batcher, &batch, err)) > 0)
+            if ((rc = use(job, batch, err)))
+                break;
+        batcher_close(batcher);
+    }
+    facts_close(facts);
+    return rc;
+}
+
+static int check_facts(struct job *job, const struct batch *batch, struct err *err)
+{
+    job->n_prompts += batch->n;
+    if (cli_interrupted())
+        return err_set(err, ERR_INTERRUPTED, "interrupted while reading the facts");
+    return check_batch(batch, err);
+}
+
+static int measure_facts(struct job *job, const struct batch *batch, struct err *err)
+{
+    int rc = measure_batch(job, batch, err);
+    size_t done = batch->first_prompt + batch->n;
+    if (!rc && progress_step(job->progress, done, job->n_prompts))
+        rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu prompts", done, job->n_prompts);
+    return rc;
+}
+
+static int measure_input(struct job *job, struct err *err)
+{
+    struct progress_bar bar;
+    int rc = input_keep(job->cli, err);
+    rc = rc ? rc : each_batch(job, check_facts, err);
+    if (rc)
+        return rc;
+    job->progress = progress_bar_start(&bar, job->cli, "knockout", "prompts");
+    rc = each_batch(job, measure_facts, err);
+    progress_bar_end(&bar);
+    if (!rc && !job->report.n_facts)
+        rc = err_set(err, ERR_FORMAT,
+                     "%s: nothing to measure: of %zu prompts %zu have no answer, and the model puts none of the other "
+                     "answers on rank 1: --all measures them anyway",
+                     job->cli->input, job->n_prompts, job->report.n_without_answer);
+    return rc;
+}
+
+/* --- results --- */
+
+static int write_text(const char *folder, const char *name,
+                      void (*add)(const struct knockout_report *, struct strbuf *), const struct knockout_report *r,
+                      struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    char *path = file_join(folder, name);
+    add(r, &text);
+    int rc = !path || strbuf_failed(&text) ? err_nomem(err, "a table") : file_write(path, text.data, text.len, err);
+    free(path);
+    strbuf_release(&text);
+    return rc;
+}
+
+static int write_h5(const struct job *job, const char *path, struct err *err)
+{
+    const struct cli *cli = job->cli;
+    const struct provenance provenance = { .command = cli->command_line,
+                                           .model = job->session.model,
+                                           .specials = cli->specials,
+                                           .precision = cli->precision,
+                                           .dtype = STORE_F64,
+                                           .threads = cli->threads,
+                                           .seed = cli->seed };
+    return knockout_report_h5(&job->report, &provenance, path, err);
+}
+
+static int write_folder(const struct job *job, struct err *err)
+{
+    const char *folder = job->cli->output;
+    int rc = file_make_folder(folder, err);
+    char *path = file_join(folder, "knockout.h5");
+    if (!rc)
+        rc = path ? write_h5(job, path, err) : err_nomem(err, "a path");
+    free(path);
+    rc = rc ? rc : write_text(folder, "knockout.csv", knockout_report_csv, &job->report, err);
+    rc = rc ? rc : write_text(folder, "curves.csv", knockout_report_curves_csv, &job->report, err);
+    if (rc || no_plots)
+        return rc;
+    rc = knockout_report_figures(&job->report, folder, err);
+    if (rc == PLOT_NOT_DRAWN)
+        cli_note(job->cli, "strata: %s", err->msg);
+    return rc < 0 ? rc : 0;
+}
+
+static int write_results(struct job *job, struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    if (job->format == FORMAT_H5)
+        return write_h5(job, job->cli->output, err);
+    if (job->format == FORMAT_CSV)
+        knockout_report_csv(&job->report, &text);
+    else if (job->format == FORMAT_JSON)
+        knockout_report_json(&job->report, &text);
+    else
+        knockout_report_text(&job->report, &text);
+    if (job->format != FORMAT_FOLDER)
+        return output_text(job->cli, &text, 0, err);
+    int rc = cli_print(&text, err);
+    strbuf_release(&text);
+    return rc ? rc : write_folder(job, err);
+}
+
+/* --- set-up --- */
+
+static int choose_format(struct job *job, struct err *err)
+{
+    static const char *const wrong[] = { "png", "svg", "pdf", "txt", "tsv", "jsonl" };
+    struct cli *cli = job->cli;
+    const char *extension = cli->output ? file_extension(cli->output) : "";
+    bool to_stdout = !cli->output || !strcmp(cli->output, "-");
+    job->format = cli->json ? FORMAT_JSON : to_stdout ? FORMAT_TEXT : FORMAT_FOLDER;
+    if (!strcmp(extension, "csv") && !cli->json)
+        job->format = FORMAT_CSV;
+    if (!strcmp(extension, "json"))
+        job->format = FORMAT_JSON;
+    if ((!strcmp(extension, "h5") || !strcmp(extension, "hdf5")) && !cli->json)
+        job->format = FORMAT_H5;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (!strcmp(extension, wrong[i]))
+            return cli_usage(cli, err, "-o %.200s: give a folder (numbers and figures), or a .h5, .csv or .json file",
+                             cli->output);
+    return no_plots && job->format != FORMAT_FOLDER
+               ? cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER")
+               : 0;
+}
+
+static int check(struct job *job, struct err *err)
+{
+    struct cli *cli = job->cli;
+    int rc = cli_text_or_input(cli, "a prompt", err);
+    rc = rc ? rc : fact_options_check(&given, cli, err);
+    rc = rc ? rc : choose_format(job, err);
+    if (!rc && !cli->input && !given.subject)
+        rc = cli_usage(cli, err, "--subject is missing: which part of the prompt shall not be attended to?");
+    if (!rc && own_answer && given.answer)
+        rc = cli_usage(cli, err, "--own measures the model's own answer: give either that or --answer");
+    if (!rc && all_facts && !cli->input)
+        rc = cli_usage(cli, err, "--all goes with -i: a single fact is measured in any case");
+    return rc;
+}
+
+static int open_job(struct job *job, struct err *err)
+{
+    int rc = session_open(&job->session, job->cli, err);
+    if (rc)
+        return rc;
+    const struct model *m = job->session.model;
+    job->report = (struct knockout_report){
+        .model = m,
+        .n_layers = m->config.n_layers,
+        .default_window = window == SIZE_MAX,
+        .window = window == SIZE_MAX ? knockout_window(m->config.n_layers) : window,
+        .own_answer = own_answer || (!job->cli->input && !given.answer),
+        .known_only = job->cli->input && !all_facts,
+    };
+    return 0;
+}
+
+static void close_job(struct job *job)
+{
+    knockout_report_release(&job->report);
+    free(job->items);
+    free(job->prompts);
+    free(job->answers);
+    session_close(&job->session);
+}
+
+static int run(struct cli *cli, struct err *err)
+{
+    struct job job = { .cli = cli };
+    int rc = check(&job, err);
+    rc = rc ? rc : open_job(&job, err);
+    if (!rc)
+        rc = cli->input ? measure_input(&job, err) : measure_argument(&job, err);
+    rc = rc ? rc : knockout_report_average(&job.report, cli->seed, err);
+    rc = rc ? rc : write_results(&job, err);
+    close_job(&job);
+    return rc;
+}
+
+const struct command command_knockout = {
+    .name = "knockout",
+    .arguments = "[-m MODEL] \"PROMPT\" --subject TEXT [--answer TEXT] | -i FACTS [-o FOLDER|.h5|.csv|.json]",
+    .summary = "attention knockout: the answer when the last token may not attend to subject, rest, itself",
+    .details =
+        "Blocks the last token's attention edges, in all heads of a window of layers around each layer, to the\n"
+        "subject's tokens, to all others but the last, and to the last itself (-inf before the softmax, so the rest\n"
+        "renormalises), and tells how p(answer) changes, in percent of what it was (Geva et al. 2023). With -i: means\n"
+        "over the facts whose answer the model has on rank 1, with 95 % bootstrap bands over subjects (--seed chooses\n"
+        "the draws); the numbers of known and other facts are in every result. Norm convention: lens.\n"
+        "\n"
+        "  strata knockout \"The Colosseum is located in the city of\" --subject Colosseum --answer Rome\n"
+        "  strata knockout -m gpt2 -i facts.jsonl --window 3 -o knockout\n"
+        "\n"
+        "Without --answer: the model's own top token. A folder gets knockout.h5 (format strata-knockout), "
+        "knockout.csv\n"
+        "(every fact), curves.csv (the means) and the figure knockout; for a single fact also the figure tokens, "
+        "where\n"
+        "each token alone is blocked. Where gnuplot is missing the pictures are missing too, a note says so, and the\n"
+        "exit status is still 0.\n",
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
+    .options = options,
+    .most_arguments = 1,
+    .run = run,
+};
