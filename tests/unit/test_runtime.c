@@ -123,6 +123,7 @@ static double changed(const struct edit *e, double x)
     case EDIT_SCALE:
         return x * e->value;
     case EDIT_ZERO:
+    case EDIT_UNIFORM:
         return 0;
     case EDIT_BLOCK:
         break;
@@ -143,9 +144,9 @@ static void visit(struct naive *o, enum site site, size_t layer, double *x, size
     for (size_t i = 0; i < o->edits->n; i++) {
         const struct edit *e = &o->edits->edits[i];
         for (size_t t = 0; e->site == site && layer >= e->first_layer && layer <= e->last_layer && t < o->n; t++)
-            for (size_t u = 0; u < units; u++)
-                for (size_t j = 0; chosen(o, &e->at, t) && has_unit(e, u) && j < width; j++)
-                    x[(t * units + u) * width + j] = changed(e, x[(t * units + u) * width + j]);
+            for (size_t u = 0; chosen(o, &e->at, t) && u < units; u++)
+                for (size_t j = t * units * width + u * width, n = has_unit(e, u) ? width : 0; n--; j++)
+                    x[j] = changed(e, x[j]);
     }
     keep(o, site, layer, x, o->n * units * width);
 }
