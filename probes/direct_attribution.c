@@ -1,8 +1,8 @@
 #include "probes/direct_attribution.h"
 
 #include "core/base/mem.h"
+#include "probes/logit_direction.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 int attribution_create(struct attribution *a, const struct model *m, struct err *err)
@@ -26,11 +26,6 @@ void attribution_release(struct attribution *a)
     *a = (struct attribution){ 0 };
 }
 
-static double weight(const struct matrix *w, size_t o, size_t i)
-{
-    return (double)(w->in_major ? w->data[i * w->stride + o] : w->data[o * w->stride + i]);
-}
-
 static double dot(const double *a, const double *b, size_t n)
 {
     double sum = 0;
@@ -39,50 +34,8 @@ static double dot(const double *a, const double *b, size_t n)
     return sum;
 }
 
-/*
- * direction[d]: logit = direction . stream + constant while the final norm's mean and scale are held fixed.
- * LayerNorm's mean subtraction is linear too: it takes the direction's mean out.
- */
-static void logit_direction(const struct model *m, const struct attribution_input *in, double *direction,
-                            double *constant)
-{
-    const struct model_config *c = &m->config;
-    size_t d = c->d_model, token = (size_t)in->token;
-    double mean = 0, squares = 0, direction_mean = 0;
-    for (size_t i = 0; i < d && c->norm == NORM_LAYER; i++)
-        mean += in->resid_post[i] / (double)d;
-    for (size_t i = 0; i < d; i++)
-        squares += (in->resid_post[i] - mean) * (in->resid_post[i] - mean);
-    double scale = sqrt(squares / (double)d + c->norm_eps);
-    *constant = m->unembed_bias ? (double)m->unembed_bias[token] : 0;
-    for (size_t i = 0; i < d; i++) {
-        double u = weight(&m->unembed, token, i);
-        direction[i] = u * (double)m->ln_final.gain[i] / scale;
-        direction_mean += direction[i] / (double)d;
-        *constant += m->ln_final.bias ? u * (double)m->ln_final.bias[i] : 0;
-    }
-    for (size_t i = 0; i < d && c->norm == NORM_LAYER; i++)
-        direction[i] -= direction_mean;
-}
-
-/* columns[width] = direction . W_O: what each number of z adds to the logit. */
-static void output_columns(const struct matrix *o, const double *direction, double *columns)
-{
-    for (size_t j = 0; j < o->n_in; j++)
-        columns[j] = 0;
-    if (o->in_major) {
-        for (size_t j = 0; j < o->n_in; j++)
-            for (size_t i = 0; i < o->n_out; i++)
-                columns[j] += direction[i] * (double)o->data[j * o->stride + i];
-    } else {
-        for (size_t i = 0; i < o->n_out; i++)
-            for (size_t j = 0; j < o->n_in; j++)
-                columns[j] += direction[i] * (double)o->data[i * o->stride + j];
-    }
-}
-
 static void attribute_layer(const struct model *m, const struct attribution_input *in, const double *direction,
-                            double *columns, size_t l, struct attribution *out)
+                            double *columns, double *scratch, size_t l, struct attribution *out)
 {
     const struct model_config *c = &m->config;
     const struct layer *w = &m->layers[l];
@@ -90,7 +43,7 @@ static void attribute_layer(const struct model *m, const struct attribution_inpu
     out->attention[l] = 0;
     for (size_t i = 0; i < c->d_model && w->o_bias; i++)
         out->attention[l] += direction[i] * (double)w->o_bias[i];
-    output_columns(&w->o, direction, columns);
+    direction_columns(&w->o, direction, 1, columns, scratch);
     for (size_t h = 0; h < c->n_heads; h++) {
         double *head = &out->heads[l * c->n_heads + h];
         *head = dot(columns + h * c->d_head, in->z + l * width + h * c->d_head, c->d_head);
@@ -103,16 +56,18 @@ int direct_attribution(const struct model *m, const struct attribution_input *in
                        struct err *err)
 {
     const struct model_config *c = &m->config;
-    size_t d = c->d_model;
-    double *direction = mem_array(d + c->n_heads * c->d_head, sizeof *direction), *columns = direction + d;
+    size_t d = c->d_model, width = c->n_heads * c->d_head;
+    const struct logit_contrast contrast = { .answer = in->token };
+    double *direction = mem_array(d + width + d * width, sizeof *direction);
     if (!direction)
         return err_nomem(err, "the logit direction");
-    logit_direction(m, in, direction, &out->bias);
+    double *columns = direction + d, *scratch = columns + width;
+    logit_direction(m, &contrast, in->resid_post, direction, &out->bias);
     out->embed = dot(direction, in->embed, d);
     out->pos_embed = in->pos_embed ? dot(direction, in->pos_embed, d) : 0;
     out->sum = out->bias + out->embed + out->pos_embed;
     for (size_t l = 0; l < c->n_layers; l++) {
-        attribute_layer(m, in, direction, columns, l, out);
+        attribute_layer(m, in, direction, columns, scratch, l, out);
         out->sum += out->attention[l] + out->mlp[l];
     }
     out->residue = out->sum - in->logit;
