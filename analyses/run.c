@@ -5,6 +5,7 @@
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/runtime/prepare.h"
+#include "probes/answer_chain.h"
 #include "probes/next_token.h"
 
 #include <math.h>
@@ -52,11 +53,13 @@ struct job {
     struct cli *cli;
     struct session session;
     struct edit_list edits;
-    struct site_set reads;       /* the logits */
-    struct next_token next;      /* of the row that the sink saw last */
-    double *logits;              /* [d_vocab] */
-    const struct prepared *item; /* prompt of the next row; the rows come in the order of prompts */
-    bool json, generating;       /* generating: the sink only measures */
+    struct site_set reads;               /* the logits */
+    struct next_token next;              /* of the row that the sink saw last */
+    double *logits;                      /* [d_vocab] */
+    const struct prepared *items, *item; /* the batch; prompt of the next row: rows come in the order of prompts */
+    struct answer_chain chain;
+    float *chain_logprob;  /* [batch]: of whole answers of several tokens, else NaN; NULL: not computed */
+    bool json, generating; /* generating: the sink only measures */
     struct strbuf text;
     int32_t *generated; /* [generate] */
     size_t n_generated;
@@ -110,6 +113,11 @@ static void add_json_tokens(const struct job *job, const struct prepared *p, str
     strbuf_addc(out, ']');
 }
 
+static double chain_logprob(const struct job *job, const struct prepared *p)
+{
+    return job->chain_logprob ? (double)job->chain_logprob[p - job->items] : (double)NAN;
+}
+
 static void add_json_answer(const struct job *job, const struct prepared *p, struct strbuf *out)
 {
     const struct ranked_token *a = &job->next.answer;
@@ -117,8 +125,13 @@ static void add_json_answer(const struct job *job, const struct prepared *p, str
     add_token_text(out, job->session.model->tokenizer, a->id);
     strbuf_addf(out, ",\"rank\":%zu,\"ties\":%zu", a->rank, job->next.answer_ties);
     add_probability(job, out, a);
-    strbuf_addf(out, ",\"n_tokens\":%zu,\"retokenized\":%s}", p->n_answer_tokens,
+    strbuf_addf(out, ",\"n_tokens\":%zu,\"retokenized\":%s", p->n_answer_tokens,
                 p->answer_retokenized ? "true" : "false");
+    if (isfinite(chain_logprob(job, p))) {
+        strbuf_adds(out, ",\"chain_logprob\":");
+        add_number(job, out, chain_logprob(job, p));
+    }
+    strbuf_addc(out, '}');
 }
 
 static void add_json(const struct job *job, const struct prepared *p, struct strbuf *out)
@@ -181,6 +194,8 @@ static void add_table(const struct job *job, const struct prepared *p, struct st
     strbuf_addf(out, ", probability %.6g, logprob %.6g", exp(a->logprob), a->logprob);
     if (p->n_answer_tokens > 1)
         strbuf_addf(out, " (the first of %zu tokens)", p->n_answer_tokens);
+    if (isfinite(chain_logprob(job, p)))
+        strbuf_addf(out, ", logprob of all %.6g", chain_logprob(job, p));
     if (p->answer_retokenized)
         strbuf_adds(out, " (tokenized apart: it would change the prompt's own tokens)");
     strbuf_addc(out, '\n');
@@ -289,11 +304,38 @@ static int generate_one(struct job *job, const struct prompt *prompt, struct err
     return rc;
 }
 
+/* Whole answers of several tokens; under edits only their first tokens are measured. */
+static int measure_chains(struct job *job, const struct prompt *prompts, size_t n, struct err *err)
+{
+    size_t longest = 0;
+    free(job->chain_logprob);
+    job->chain_logprob = NULL;
+    for (size_t i = 0; i < n; i++)
+        longest = job->items[i].n_answer_tokens > longest ? job->items[i].n_answer_tokens : longest;
+    if (longest < 2 || job->edits.n)
+        return 0;
+    const int32_t **answers = mem_array(n, sizeof *answers);
+    size_t *n_tokens = mem_array(n, sizeof *n_tokens);
+    job->chain_logprob = mem_array(n, sizeof *job->chain_logprob);
+    int rc = answers && n_tokens && job->chain_logprob ? 0 : err_nomem(err, "answers");
+    for (size_t i = 0; !rc && i < n; i++) {
+        answers[i] = job->items[i].answer_tokens;
+        n_tokens[i] = job->items[i].n_answer_tokens > 1 ? job->items[i].n_answer_tokens : 0;
+    }
+    struct answer_chain_input in = { prompts, answers, n_tokens, n };
+    rc = rc ? rc : answer_chain_run(&job->chain, &in, job->chain_logprob, err);
+    free(answers);
+    free(n_tokens);
+    return rc;
+}
+
 static int run_batch(struct job *job, const struct prepared *items, const struct prompt *prompts, size_t n,
                      size_t n_rows, struct err *err)
 {
-    int rc = 0;
-    job->item = items;
+    job->items = job->item = items;
+    int rc = measure_chains(job, prompts, n, err);
+    if (rc)
+        return rc;
     if (!generate)
         return forward_last(job, prompts, n, n_rows, &job->edits, NULL, err);
     for (size_t i = 0; !rc && i < n; i++)
@@ -402,6 +444,7 @@ static int open_job(struct job *job, struct cli *cli, struct err *err)
     rc = rc ? rc : site_set_init(&job->reads, config, err);
     rc = rc ? rc : site_set_add(&job->reads, "logits", err);
     rc = rc ? rc : next_token_init(&job->next, top, err);
+    rc = rc ? rc : answer_chain_init(&job->chain, job->session.runtime, err);
     if (rc)
         return rc;
     job->logits = mem_array(config->d_vocab, sizeof *job->logits);
@@ -415,6 +458,9 @@ static void close_job(struct job *job)
     if (job->reads.config)
         site_set_release(&job->reads);
     next_token_release(&job->next);
+    if (job->chain.rt)
+        answer_chain_release(&job->chain);
+    free(job->chain_logprob);
     free(job->logits);
     free(job->generated);
     strbuf_release(&job->text);
@@ -457,14 +503,11 @@ const struct command command_run = {
         "Sites: `strata sites`. With --generate, edits act on the prompt's pass only; through its keys and values\n"
         "they still reach later tokens.\n"
         "\n"
-        "--json: {\"prompt\", \"tokens\": [{\"id\", \"text\", \"begin\", \"end\"}], \"top\": [{\"rank\", \"id\", "
-        "\"token\",\n"
-        "\"prob\", \"logprob\"}], \"answer\": {\"token_id\", \"text\", \"rank\", \"ties\", \"prob\", \"logprob\", "
-        "\"n_tokens\",\n"
-        "\"retokenized\"}, \"generated\": {\"text\", \"tokens\", \"stopped\"}}; answer and generated only where asked "
-        "for;\n"
-        "a token that is part of a character also has its \"bytes\" in hexadecimal. With -i one such object a line,\n"
-        "with the fact's \"id\". The rank and probability of an answer of several tokens are its first token's.\n",
+        "JSON keys: prompt; tokens, each with id, text, begin, end; top, each with rank, id, token, prob, logprob;\n"
+        "answer (where asked for) with token_id, text, rank, ties, prob, logprob of its first token, n_tokens,\n"
+        "retokenized, and of several tokens without edits chain_logprob, that of all; generated (where asked for)\n"
+        "with text, tokens, stopped. A token that is part of a character also has its bytes in hexadecimal. With -i\n"
+        "one such object a line, with the fact's id.\n",
     .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON,
     .options = options,
     .most_arguments = 1,

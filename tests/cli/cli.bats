@@ -198,6 +198,52 @@ load common
     done
 }
 
+@test "progress is drawn on a terminal only, and not with --quiet" {
+    cat "$ROOT"/data/facts/*.jsonl "$ROOT"/data/facts/*.jsonl >facts.jsonl
+    # Runs the program with stderr on a terminal and prints what was drawn.
+    cat >on_terminal.py <<'END'
+import os, pty, subprocess, sys
+main, side = pty.openpty()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=side)
+os.close(side)
+drawn = b""
+while True:
+    try:
+        block = os.read(main, 4096)
+    except OSError:
+        break
+    drawn += block
+sys.stdout.buffer.write(drawn)
+sys.exit(process.wait())
+END
+    run python3 on_terminal.py "$STRATA" run -m "$TINY" -i facts.jsonl --top 1 -t 1
+    [ "$status" -eq 0 ]
+    [[ $output =~ run:\ [0-9]+\ prompts,\ [0-9.e+]+/s ]]
+    # The last thing drawn is an empty line.
+    [[ $output == *$'\r\e[K' ]]
+    run python3 on_terminal.py "$STRATA" run -m "$TINY" -i facts.jsonl --top 1 -t 1 --quiet
+    [ -z "$output" ]
+    strata run -m "$TINY" -i facts.jsonl --top 1
+    expect 0
+    [ -z "$stderr" ]
+}
+
+@test "--limit takes the first facts, in batches of any size" {
+    strata run -m "$TINY" -i "$ROOT/data/facts/landmark_city.jsonl" --top 1 --limit 3 -o three.jsonl
+    expect 0
+    [ "$(wc -l <three.jsonl)" -eq 3 ]
+    strata run -m "$TINY" -i "$ROOT/data/facts/landmark_city.jsonl" --top 1
+    [ "$(head -3 <<<"$output" | cut -d, -f1)" = "$(cut -d, -f1 three.jsonl)" ]
+}
+
+@test "a closed standard input is an error where it is read" {
+    run bash -c '"$0" tokenize -m "$1" - <&- 2>&1' "$STRATA" "$TINY"
+    [ "$status" -eq 1 ]
+    [[ $output == "strata: standard input: cannot read"* ]]
+    run bash -c '"$0" sites <&- 2>/dev/null' "$STRATA"
+    [ "$status" -eq 0 ]
+}
+
 @test "control characters of a message do not reach the terminal" {
     strata info $'a\x1b[2J\nb'
     expect 1 "a?[2J?b"

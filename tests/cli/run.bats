@@ -45,6 +45,16 @@ load common
     check '"answer" not in d and "generated" not in d'
 }
 
+@test "an answer of several tokens: the first one's rank, and the chain's logprob is transformers'" {
+    strata run -m "$TINY" "The capital of France is" --answer "Paris, of course" --json
+    check 'd["answer"]["token_id"] == 1055 and d["answer"]["rank"] == 1 and d["answer"]["n_tokens"] == 5'
+    check 'near(d["answer"]["chain_logprob"], -53.2430879468922)'
+    strata run -m "$TINY" "The capital of France is" --answer "Paris, of course" --json --edit 'z:0 zero'
+    check '"chain_logprob" not in d["answer"]'
+    strata run -m "$TINY" "$PROMPT" --answer Paris --json
+    check '"chain_logprob" not in d["answer"]'
+}
+
 @test "the prompt's tokens come with their text and spans" {
     strata run -m "$TINY" "$PROMPT" --json
     check 'd["prompt"] == "The Eiffel Tower is in the city of"'
