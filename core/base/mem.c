@@ -42,7 +42,7 @@ bool mem_grow(void *items_pointer, size_t *capacity, size_t need, size_t size)
         return false;
     memcpy(items_pointer, &grown, sizeof grown);
     *capacity = wanted;
-    return true;
+    return true; /* cppcheck-suppress memleak; memcpy has handed it over */
 }
 
 char *mem_strdup(const char *text)
