@@ -357,8 +357,7 @@ int dump_run_file(struct dump_job *job, const char *path, size_t first, size_t n
 static int run_one_file(struct dump_job *job, struct err *err)
 {
     const char *path = job->cli->output;
-    int rc = plan_only ? 0 : stream_look(path, job->cli->resume, err);
-    rc = rc ? rc : dump_survey(job, NULL, err);
+    int rc = dump_survey(job, NULL, err);
     rc = rc ? rc : dump_check_room(job, dump_bytes_on_disk(path), err);
     return rc || plan_only ? rc : dump_run_file(job, path, 0, (size_t)job->counts.prompts, err);
 }
@@ -459,6 +458,9 @@ static int run(struct cli *cli, struct err *err)
     bool folder = !rc && is_folder_output(cli->output);
     if (folder)
         job.shard_bytes = (uint64_t)shard_mib << 20;
+    /* Before the model is loaded. */
+    if (!rc && !folder && !plan_only)
+        rc = stream_look(cli->output, cli->resume, err);
     rc = rc ? rc : open_job(&job, err);
     if (!rc) {
         job.progress = progress_bar_start(&bar, cli, "dump", "prompts");

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { MOST_DESCRIPTORS = 1024 };
+
 static void run_child(const char *path, int out, int (*rehearse)(void *arg, struct err *err), void *arg)
 {
     struct err err = { 0 };
@@ -19,6 +21,10 @@ static void run_child(const char *path, int out, int (*rehearse)(void *arg, stru
     const int crashes[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
         signal(crashes[i], SIG_DFL);
+    /* Locks live as long as any process that has them open: ours must not outlive a killed parent. */
+    for (int fd = STDERR_FILENO + 1; fd < MOST_DESCRIPTORS; fd++)
+        if (fd != out)
+            close(fd);
     setrlimit(RLIMIT_CORE, &no_core);
     setrlimit(RLIMIT_CPU, &time);
     int nowhere = open("/dev/null", O_WRONLY);

@@ -1,6 +1,8 @@
+#define _GNU_SOURCE 1 /* O_TMPFILE */
 #include "core/store/spool.h"
 
 #include "core/base/mem.h"
+#include "core/base/strbuf.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -8,30 +10,44 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Its name is gone at once, so a killed process leaves nothing behind. */
-static FILE *nameless_file(const char *path, struct err *err)
+#ifndef O_TMPFILE
+#define O_TMPFILE O_DIRECTORY /* always refused for writing, so the named file is used */
+#endif
+
+/* Where the file system cannot make a file without a name, one whose name is gone at once. */
+static int named_file(const char *path, struct err *err)
 {
-    size_t n = strlen(path);
-    char *name = mem_array(n + sizeof ".spool-XXXXXX", 1);
-    if (!name) {
+    struct strbuf name = STRBUF_INIT;
+    strbuf_addf(&name, "%s.spool-XXXXXX", path);
+    if (strbuf_failed(&name)) {
+        strbuf_release(&name);
         err_nomem(err, "a path");
-        return NULL;
+        return -1;
     }
-    memcpy(name, path, n);
-    memcpy(name + n, ".spool-XXXXXX", sizeof ".spool-XXXXXX");
-    int fd = mkstemp(name);
-    FILE *file = NULL;
+    int fd = mkstemp(name.data);
     if (fd < 0)
         err_errno(err, "%s: cannot create", path);
-    else {
-        unlink(name);
-        file = fdopen(fd, "w+b");
-        if (!file) {
-            err_errno(err, "%s: cannot create", path);
-            close(fd);
-        }
+    else
+        unlink(name.data);
+    strbuf_release(&name);
+    return fd;
+}
+
+/* In the folder of path. A killed process leaves nothing behind. */
+static FILE *nameless_file(const char *path, struct err *err)
+{
+    struct strbuf folder = STRBUF_INIT;
+    const char *slash = strrchr(path, '/');
+    strbuf_add(&folder, slash ? path : "./", slash ? (size_t)(slash - path) + 1 : 2);
+    int fd = strbuf_failed(&folder) ? -1 : open(strbuf_text(&folder), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    strbuf_release(&folder);
+    if (fd < 0)
+        fd = named_file(path, err);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w+b");
+    if (fd >= 0 && !file) {
+        err_errno(err, "%s: cannot create", path);
+        close(fd);
     }
-    free(name);
     return file;
 }
 
