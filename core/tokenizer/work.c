@@ -56,7 +56,7 @@ int buffer_add(struct buffer *b, const char *bytes, size_t n, uint32_t origin, u
 int buffer_copy(struct buffer *b, const struct work *w, size_t begin, size_t end, struct err *err)
 {
     int rc = make_room(b, end - begin, err);
-    if (rc)
+    if (rc || begin == end)
         return rc;
     memcpy(b->bytes + b->n, w->bytes + begin, end - begin);
     for (size_t i = begin; i < end; i++)

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 """Makes tests/golden/tokenizers: small byte-level BPE tokenizers, and what the `tokenizers` library makes of nasty texts.
 
-    pip install tokenizers==0.23.3
-    make_tokenizer_references.py                   writes the fixtures
-    make_tokenizer_references.py fuzz FILE N SEED  writes N cases of any tokenizer.json to standard output, same format
-    make_tokenizer_references.py smollm2 GGUF      writes smollm2.bin from the demo model (gguf==0.19.0)
-    make_tokenizer_references.py characters        writes characters.bin
+    pip install tokenizers==0.23.3 gguf==0.19.0
+    make_tokenizer_references.py                   writes NAME.json and NAME.bin
+    make_tokenizer_references.py smollm2 GGUF      writes smollm2.bin from the demo model
+    make_tokenizer_references.py characters        writes characters.bin (two minutes)
+    make_tokenizer_references.py fuzz FILE N SEED  writes N more cases of any tokenizer.json to standard output
 
-NAME.json  a tokenizer as the library saves it (NAME_strings.json, NAME_pairs.json: the same with its merges spelt the
-           other way); pre-tokenizers and settings of gpt2, smollm, llama3, qwen2, and mixed, which has what they lack
-NAME.bin   little endian: 8 bytes "STRTOKEN", u32 1, u32 number of texts, u32 + u32 + i32[]: special tokens that the
-           post-processor puts before and after every text; per text u32 bytes, u32 tokens, the text, and per token
-           u16 id, u16 begin, u16 end: bytes of the text, without special tokens, offsets not trimmed
-characters.bin  of every Unicode scalar value what the library's character classes and regular expressions make of it:
-           "STRCHARS", then runs u32 first, u32 last, u32 bits (see character_bits)
+NAME.json  tokenizers as the library saves them, two of them with merges as strings: the pre-tokenizers and settings of
+           gpt2, smollm, llama3, qwen2, and mixed, which has what the others lack
+NAME.bin   8 bytes "STRTOKEN", then numbers as LEB128: version 1; two lists (length, items) of special tokens that the
+           post-processor puts before and after every text; number of texts. Per text: bytes, the text, tokens, and per
+           token its id, twice |begin - end of the one before| (+ 1 where negative), end - begin: bytes of the text,
+           without special tokens, offsets not trimmed
+characters.bin  8 bytes "STRCHARS", then runs of (u32 first character, u16 bits), little endian, up to the next run's
+           first: for every Unicode character what the library's character classes, regexes and NFC say (CHARACTER_BITS)
 """
 import json
 import pathlib
@@ -95,15 +96,14 @@ def fragment(rng, words, added):
     return random_characters(rng, rng.randint(1, 6))
 
 
-def texts_of(rng, n, added, long_texts):
+def texts_of(rng, n, added):
     words = sorted(set(CORPUS.split()))
     out = ["", " ", "  ", "\n", "a", "é", "\x00", " a", "a ", "'s", "The Eiffel Tower is located in the city of Paris", CORPUS[:400],
            "Hello world! 123 'S \u017f", "e\u0301" * 20, "1" * 30, "\r\n" * 9, " " * 100 + "x", "x" + " " * 33, "\u0301a\u0301",
-           "<|end" + "oftext|", "\u3000\u3000", "a\u00a0b", "I'M", "can't've"]
+           "<|end" + "oftext|", "\u3000\u3000", "a\u00a0b", "I'M", "can't've", "I'vEx 'TILL it'Sabc 'sabc '\u017fabc 'LLama"]
     out += [f"a{token}b {token} {token}{token}\n{token}c 1{token}_{token}-" for token in added]
-    if long_texts:
-        out += ["x" * 3000, "ab" * 1500, "é" * 1000, " " * 5000, "".join(rng.choice("abcdeABC") for _ in range(3000)),
-                "ａ" * 900, "e" + "\u0301\u0323" * 300, "9" * 700, "\n" * 2000, "がぎ" * 300]
+    out += rng.sample(["x" * 3000, "ab" * 1500, "é" * 1000, " " * 3000 + "x", "".join(rng.choice("abcdeABC") for _ in range(3000)),
+                       "ａ" * 500, "e" + "\u0301\u0323" * 300, "9" * 700, "\n" * 2000, "がぎ" * 300], 4)
     while len(out) < n:
         pieces = [fragment(rng, words, added) for _ in range(rng.choice([1, 2, 3, 4, 6, 9, 14]))]
         out.append(rng.choice(["", "", " "]).join(pieces))
@@ -130,23 +130,36 @@ def untrimmed(path_or_text):
     return Tokenizer.from_str(json.dumps(data))
 
 
+def leb128(value):
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
 def encode_cases(text, strings):
     tok = untrimmed(text)
     empty = tok.encode("x", add_special_tokens=True)
     n = next(i for i, special in enumerate(empty.special_tokens_mask) if not special)
     before, after = empty.ids[:n], [i for i, s in zip(empty.ids, empty.special_tokens_mask) if s][n:]
-    out = b"STRTOKEN" + struct.pack("<II", 1, len(strings)) + struct.pack(f"<I{n}i", n, *before)
-    out += struct.pack(f"<I{len(after)}i", len(after), *after)
+    out = bytearray(b"STRTOKEN" + leb128(1))
+    for ids in (before, after):
+        out += leb128(len(ids)) + b"".join(map(leb128, ids))
+    out += leb128(len(strings))
     for string in strings:
         plain = tok.encode(string, add_special_tokens=False)
         assert tok.encode(string, add_special_tokens=True).ids == before + plain.ids + after
-        raw, at = string.encode(), [0]
+        raw, at, last = string.encode(), [0], 0
         for character in string:
             at.append(at[-1] + len(character.encode()))
-        out += struct.pack("<II", len(raw), len(plain.ids)) + raw
+        out += leb128(len(raw)) + raw + leb128(len(plain.ids))
         for i, (begin, end) in zip(plain.ids, plain.offsets):
-            out += struct.pack("<HHH", i, at[begin], at[end])
-    return out
+            gap = at[begin] - last
+            last = at[end]
+            out += leb128(i) + leb128(2 * abs(gap) + (gap < 0)) + leb128(at[end] - at[begin])
+    return bytes(out)
 
 
 def trained(pre_tokenizer, size, specials, normalizer=None, alphabet=True, model=None):
@@ -184,8 +197,9 @@ def build():
     out["gpt2"] = gpt2
 
     names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<reponame>", "<file_sep>", "<filename>"]
-    smollm = trained(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level(add_prefix_space=False)]), 1200,
-                     [special(name) for name in names])
+    smollm = trained(byte_level(add_prefix_space=False), 1200, [special(name) for name in names])
+    smollm.pre_tokenizer = pre_tokenizers.Sequence(  # not in training, so that there are tokens that it keeps apart
+        [pre_tokenizers.Digits(individual_digits=True), byte_level(add_prefix_space=False)])
     out["smollm"] = smollm
 
     llama3 = trained(pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), byte_level(False, use_regex=False)]), 1000, [])
@@ -236,6 +250,41 @@ def adjusted(name, text):
     return data
 
 
+CHARACTER_BITS = ["Digits", "single_word", "rstrip", r"\s", r"\d", r"\p{L}", r"\p{Lu}", r"\p{Ll}", r"\p{M}", r"\p{N}", r"\p{P}", r"\p{S}",
+                  "NFC changes it", "NFC puts U+0334 before it"]
+
+
+def characters():
+    scalars = [c for c in range(0x110000) if not 0xd800 <= c <= 0xdfff]
+    everything, bits = "".join(map(chr, scalars)), [0] * len(scalars)
+    runs = [o for _, o in pre_tokenizers.Digits(individual_digits=False).pre_tokenize_str(everything)]
+    for begin, end in runs[1::2]:  # runs of other characters and of numbers take turns
+        bits[begin:end] = [1] * (end - begin)
+    tok = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(False, use_regex=False)
+    tok.add_tokens([AddedToken("<w>", single_word=True), AddedToken("<r>", rstrip=True)])
+    single, strips = tok.token_to_id("<w>"), tok.token_to_id("<r>")
+    nfc = normalizers.NFC()
+    for i, c in enumerate(scalars):
+        one = chr(c)
+        if single not in tok.encode(f"<w>{one}").ids:
+            bits[i] |= 2
+        if len(tok.encode(f"<r>{one}").ids) == 1:
+            bits[i] |= 4
+        if nfc.normalize_str(one) != one:
+            bits[i] |= 1 << 12
+        elif nfc.normalize_str(f"{one}\u0334") == f"\u0334{one}" and c != 0x334:
+            bits[i] |= 1 << 13
+    for bit, pattern in enumerate(CHARACTER_BITS):
+        if pattern.startswith("\\"):
+            for _, (begin, end) in pre_tokenizers.Split(Regex(pattern), "removed", invert=True).pre_tokenize_str(everything):
+                for i in range(begin, end):
+                    bits[i] |= 1 << bit
+    runs = [(c, b) for c, b, last in zip(scalars, bits, [None] + bits) if b != last]
+    (OUT / "characters.bin").write_bytes(b"STRCHARS" + b"".join(struct.pack("<IH", c, b) for c, b in runs))
+    print(len(runs), "runs")
+
+
 def write(name, data, spelling):
     merges = data["model"]["merges"]
     if spelling == "strings":
@@ -249,7 +298,7 @@ def save():
         data = adjusted(name, tok.to_str())
         text = json.dumps(data)
         added = [token["content"] for token in data["added_tokens"]]
-        texts = texts_of(random.Random(1000 + number), 420, added, long_texts=True)
+        texts = texts_of(random.Random(1000 + number), 360, added)
         (OUT / f"{name}.bin").write_bytes(encode_cases(text, texts))
         write(name, data, "strings" if name in ("gpt2", "llama3") else "pairs")
         print(name, len(data["model"]["vocab"]), "tokens", (OUT / f"{name}.json").stat().st_size, (OUT / f"{name}.bin").stat().st_size)
@@ -272,13 +321,13 @@ def smollm2_of(path):
 def smollm2(path):
     tok = smollm2_of(path)
     added = [token.content for token in tok.get_added_tokens_decoder().values()]
-    (OUT / "smollm2.bin").write_bytes(encode_cases(tok.to_str(), texts_of(random.Random(7), 300, added, long_texts=True)))
+    (OUT / "smollm2.bin").write_bytes(encode_cases(tok.to_str(), texts_of(random.Random(7), 300, added)))
 
 
 def fuzz(path, n, seed):
     text = pathlib.Path(path).read_text()
     added = [token["content"] for token in json.loads(text)["added_tokens"]]
-    sys.stdout.buffer.write(encode_cases(text, texts_of(random.Random(seed), n, added, long_texts=True)))
+    sys.stdout.buffer.write(encode_cases(text, texts_of(random.Random(seed), n, added)))
 
 
 def main():
@@ -288,6 +337,8 @@ def main():
         fuzz(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     elif len(sys.argv) == 3 and sys.argv[1] == "smollm2":
         smollm2(sys.argv[2])
+    elif sys.argv[1:] == ["characters"]:
+        characters()
     elif len(sys.argv) == 1:
         save()
     else:
