@@ -1,6 +1,6 @@
 /*
  * Progress of long work. The library only counts; whoever owns the terminal
- * draws (analyses/cli/progress.c).
+ * draws (analyses/cli/progress_bar.c).
  *
  *     if (progress && progress->step(progress, done, total)) return ERR_INTERRUPTED;
  *

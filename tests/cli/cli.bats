@@ -198,6 +198,23 @@ load common
     done
 }
 
+@test "an interrupted command leaves what it had as PATH.partial, in whole lines" {
+    for n in $(seq 40); do cat "$ROOT"/data/facts/*.jsonl; done >facts.jsonl
+    run timeout 60 bash -c 'set -m
+        "$1" run -m "$2" -i facts.jsonl -o result.jsonl --quiet 2>err &
+        pid=$!
+        until [ -s result.jsonl.partial ]; do sleep 0.02; done
+        kill -INT $pid
+        wait $pid' - "$STRATA" "$TINY"
+    [ "$status" -eq 130 ]
+    [[ $(cat err) == "strata: interrupted after "*" prompts" ]]
+    [ ! -e result.jsonl ]
+    done=$(wc -l <result.jsonl.partial)
+    [[ $(cat err) == *" $done prompts" ]]
+    output=$(tail -1 result.jsonl.partial)
+    check 'd["top"][0]["rank"] == 1'
+}
+
 @test "progress is drawn on a terminal only, and not with --quiet" {
     cat "$ROOT"/data/facts/*.jsonl "$ROOT"/data/facts/*.jsonl >facts.jsonl
     # Runs the program with stderr on a terminal and prints what was drawn.

@@ -57,3 +57,26 @@ if not eval(sys.argv[1]):
     sys.exit("false: " + sys.argv[1] + "\n" + text[:2000])
 ' "$@"
 }
+
+# wrong_blas INNER: makes wrong.so, to be preloaded: sgemm with a wrong first number wherever the inner size is INNER
+# (0: always).
+wrong_blas() {
+    if grep -q __asan_init "$STRATA"; then
+        skip "a preloaded library does not go with the address sanitizer"
+    fi
+    cat >wrong.c <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+typedef void gemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
+gemm cblas_sgemm;
+void cblas_sgemm(int order, int a_trans, int b_trans, int m, int n, int k, float alpha, const float *a, int lda,
+                 const float *b, int ldb, float beta, float *c, int ldc)
+{
+    gemm *right = (gemm *)dlsym(RTLD_NEXT, "cblas_sgemm");
+    right(order, a_trans, b_trans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (!INNER || k == INNER)
+        c[0] = c[0] * 1.01f + 0.01f;
+}
+END
+    ${CC:-cc} -shared -fPIC -DINNER="$1" -o wrong.so wrong.c -ldl
+}

@@ -50,3 +50,14 @@ load common
     [ -z "$(ls -A tmp)" ]
     [ "$(ls)" = tmp ]
 }
+
+@test "a BLAS that computes wrong products is a failure, and nothing runs on it" {
+    wrong_blas 0
+    run --separate-stderr env LD_PRELOAD="$PWD/wrong.so" "$STRATA" doctor
+    expect 1 "BLAS"
+    grep -qE '^fail +BLAS ' <<<"$output"
+    run --separate-stderr env LD_PRELOAD="$PWD/wrong.so" "$STRATA" run -m "$TINY" "$PROMPT"
+    expect 1 "BLAS"
+    one_line
+    [ -z "$output" ]
+}
