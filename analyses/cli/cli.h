@@ -36,6 +36,7 @@
     X(curves)                                                                                                          \
     X(trace)                                                                                                           \
     X(knockout)                                                                                                        \
+    X(causal)                                                                                                          \
     X(verify)                                                                                                          \
     X(diff)                                                                                                            \
     X(doctor)

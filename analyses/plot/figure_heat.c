@@ -40,6 +40,8 @@ static void value_range(const struct heat_figure *f, double *low, double *high)
         most = fmax(fabs(least), fabs(most));
         least = -most;
     }
+    if (f->least && !f->diverging)
+        least = *f->least;
     *low = least;
     *high = most > least ? most : least + 1;
     if (f->diverging && most <= 0)
@@ -81,8 +83,9 @@ static void add_marks(struct plot *p, const struct heat_figure *f, double most, 
         if (cell_width > 9.0 * (double)name.len && cell_height > 15) {
             strbuf_addf(&p->script, "set label %zu ", i + 10);
             plot_add_string(p, strbuf_text(&name), 0);
-            /* Both ends of the diverging palette are dark, of the other one only the low end. */
-            bool dark = (fabs(f->values[marked[i]]) > 0.55 * most) == f->diverging;
+            /* Viridis alone is bright where values are large. */
+            bool bright = !f->diverging && f->colours == HEAT_VIRIDIS;
+            bool dark = (fabs(f->values[marked[i]]) > 0.55 * most) != bright;
             strbuf_addf(&p->script, " at %zu, %zu center front noenhanced font size(14) tc rgb '%s'\n", c, r,
                         dark ? "white" : "black");
         }
@@ -128,8 +131,10 @@ int plot_heat(const struct plot_target *to, const struct heat_figure *f, struct 
     strbuf_addc(&p.script, '\n');
     if (f->diverging)
         plot_palette_diverging(&p);
-    else
+    else if (f->colours == HEAT_VIRIDIS)
         plot_palette_sequential(&p, false);
+    else
+        plot_palette_hue(&p, f->colours == HEAT_PURPLES ? 'p' : f->colours == HEAT_GREENS ? 'g' : 'r');
     strbuf_addf(&p.script, "set cbrange [%.9g:%.9g]\nset cblabel ", low, high);
     plot_add_string(&p, f->value_name, 80);
     strbuf_adds(&p.script, " offset 1\n");

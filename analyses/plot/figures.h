@@ -42,7 +42,7 @@ struct curve_line {
 };
 struct curve_figure {
     size_t n_layers, n_lines;
-    const char *const *labels;
+    const char *const *labels; /* NULL: numbers from 0 */
     const struct curve_line *lines;
     const char *x_name;    /* NULL: PLOT_DEPTH_NAME */
     const char *y_name;    /* with its unit */
@@ -63,6 +63,9 @@ struct grid_figure {
 };
 int plot_grid(const struct plot_target *to, const struct grid_figure *f, struct err *err);
 
+/* Viridis (dark is low), or one hue where pale is low. */
+enum heat_colours { HEAT_VIRIDIS, HEAT_PURPLES, HEAT_GREENS, HEAT_REDS };
+
 /* A matrix of numbers. Row 0 at the bottom (layers) unless rows_down (tokens). */
 struct heat_figure {
     size_t n_rows, n_columns;
@@ -72,6 +75,8 @@ struct heat_figure {
     const char *row_prefix, *column_prefix;               /* how a marked cell is called: "L", "H" gives L7H3 */
     size_t n_marked;                                      /* mark and name the n cells of largest |value| */
     bool diverging;                                       /* colours centred on 0; else from least to most */
+    enum heat_colours colours;                            /* unless diverging */
+    const double *least; /* where the colours begin, also for what is below; NULL: at the least value */
     bool rows_down;
 };
 int plot_heat(const struct plot_target *to, const struct heat_figure *f, struct err *err);

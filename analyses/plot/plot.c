@@ -261,3 +261,12 @@ void plot_palette_diverging(struct plot *p)
     strbuf_adds(&p->script, "set palette defined (-4 '#2166ac', -3 '#4393c3', -2 '#92c5de', -1 '#d1e5f0', 0 '#f7f7f7', "
                             "1 '#fddbc7', 2 '#f4a582', 3 '#d6604d', 4 '#b2182b')\n");
 }
+
+void plot_palette_hue(struct plot *p, char hue)
+{
+    strbuf_adds(&p->script,
+                hue == 'p' ? "set palette defined (0 '#fcfbfd', 1 '#dadaeb', 2 '#9e9ac8', 3 '#6a51a3', 4 '#3f007d')\n"
+                : hue == 'g'
+                    ? "set palette defined (0 '#f7fcf5', 1 '#c7e9c0', 2 '#74c476', 3 '#238b45', 4 '#00441b')\n"
+                    : "set palette defined (0 '#fff5f0', 1 '#fcbba1', 2 '#fb6a4a', 3 '#cb181d', 4 '#67000d')\n");
+}

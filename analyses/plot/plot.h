@@ -103,5 +103,7 @@ int plot_point(size_t i);
 /* "set palette" lines: viridis (dark to bright), or blue - white - red for a range centred on 0. */
 void plot_palette_sequential(struct plot *p, bool bright_is_low);
 void plot_palette_diverging(struct plot *p);
+/* ColorBrewer's Purples, Greens or Reds ('p', 'g', 'r'): pale to dark. */
+void plot_palette_hue(struct plot *p, char hue);
 
 #endif
