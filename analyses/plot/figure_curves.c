@@ -53,7 +53,10 @@ static void write_data(struct plot *p, const struct curve_figure *f)
     strbuf_addc(&p->data, '\n');
     for (size_t s = 0; s < f->n_layers; s++) {
         strbuf_addf(&p->data, "%zu", s);
-        plot_add_field(p, f->labels[s], 0);
+        if (f->labels)
+            plot_add_field(p, f->labels[s], 0);
+        else
+            strbuf_addf(&p->data, " %zu", s);
         for (size_t i = 0; i < f->n_lines; i++) {
             const struct curve_line *line = &f->lines[i];
             plot_add_number(p, line->middle[s]);
