@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 /* Pixels: a cell wants this much; the picture grows with the grid up to the limits, then texts are left out. */
-enum { CELL_WIDTH = 88, CELL_HEIGHT = 24, MARGIN_X = 300, MARGIN_Y = 280, MOST_WIDTH = 2400, MOST_HEIGHT = 1800 };
+enum { CELL_WIDTH = 88, CELL_HEIGHT = 24, MARGIN_X = 300, MARGIN_Y = 280, MOST_WIDTH = 3600, MOST_HEIGHT = 1800 };
 #define COLUMN_PIXELS 8.3 /* of cell text at 14 px: wide letters are rare in a row */
 
 static unsigned picture_size(size_t cells, unsigned cell, unsigned margin, unsigned least, unsigned most)
@@ -31,17 +31,18 @@ static void write_data(struct plot *p, const struct grid_figure *f, size_t colum
     for (size_t s = 0; s < f->n_layers; s++)
         for (size_t t = 0; t < f->n_tokens; t++) {
             const char *text = f->text ? f->text[s * f->n_tokens + t] : NULL;
-            struct strbuf shown = STRBUF_INIT;
+            struct strbuf shown = STRBUF_INIT, drawn = STRBUF_INIT;
             strbuf_addf(&p->data, "%zu %zu", t, s);
             plot_add_number(p, f->rank[s * f->n_tokens + t]);
             if (text && columns >= 2)
                 plot_show_token(&shown, text, columns);
-            plot_add_field(p, strbuf_text(&shown), 0);
+            plot_show_drawn(&drawn, strbuf_text(&shown));
+            plot_add_field(p, strbuf_text(&drawn), 0);
             plot_add_field(p, text ? text : "", 0);
             strbuf_addc(&p->data, '\n');
-            if (strbuf_failed(&shown))
-                p->data.failed = true;
+            p->data.failed |= strbuf_failed(&shown) || strbuf_failed(&drawn);
             strbuf_release(&shown);
+            strbuf_release(&drawn);
         }
 }
 

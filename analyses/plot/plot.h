@@ -78,10 +78,15 @@ int plot_finish(struct plot *p, struct err *err);
 void plot_show(struct strbuf *out, const char *text, size_t max_width);
 /* The same for a token: spaces at its ends become U+2423, so that " a" and "a" differ. */
 void plot_show_token(struct strbuf *out, const char *token, size_t max_width);
+/* Shown text as a figure can draw it: U+25AF for what no installed font has (fonts.h). */
+void plot_show_drawn(struct strbuf *out, const char *shown);
 /* Columns that the shown text takes. */
 size_t plot_width(const char *shown);
 
-/* Shown and quoted: as a string in the script, as a tick label (percent signs doubled), as a field of the data. */
+/*
+ * Shown and quoted: as a string in the script and as a tick label (percent signs doubled), both as they can be drawn;
+ * as a field of the data, with every character.
+ */
 void plot_add_string(struct plot *p, const char *text, size_t max_width);
 void plot_add_tick(struct plot *p, const char *text, size_t max_width);
 void plot_add_field(struct plot *p, const char *text, size_t max_width);

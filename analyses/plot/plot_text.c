@@ -1,4 +1,5 @@
 /* Text of users and models, made safe for gnuplot and readable in a picture. */
+#include "analyses/plot/fonts.h"
 #include "analyses/plot/plot.h"
 #include "core/base/utf8.h"
 
@@ -9,6 +10,7 @@
 #define ELLIPSIS "\xe2\x80\xa6"
 #define OPEN_BOX "\xe2\x90\xa3"
 #define REPLACEMENT "\xef\xbf\xbd"
+#define NO_GLYPH "\xe2\x96\xaf" /* U+25AF */
 
 /* One character as it is shown: its bytes and its columns. */
 struct glyph {
@@ -111,10 +113,28 @@ size_t plot_width(const char *shown)
     return width;
 }
 
-static void add_quoted(struct strbuf *out, const char *text, size_t max_width, char quote, const char *doubled)
+void plot_show_drawn(struct strbuf *out, const char *shown)
 {
-    struct strbuf shown = STRBUF_INIT;
-    plot_show(&shown, text, max_width);
+    for (size_t at = 0, n = strlen(shown); at < n;) {
+        uint32_t cp;
+        size_t len = utf8_decode(shown + at, n - at, &cp);
+        if (len && fonts_have(cp))
+            strbuf_add(out, shown + at, len);
+        else
+            strbuf_adds(out, NO_GLYPH);
+        at += len ? len : 1;
+    }
+}
+
+static void add_quoted(struct strbuf *out, const char *text, size_t max_width, bool drawn, char quote,
+                       const char *doubled)
+{
+    struct strbuf whole = STRBUF_INIT, shown = STRBUF_INIT;
+    plot_show(drawn ? &whole : &shown, text, max_width);
+    if (drawn)
+        plot_show_drawn(&shown, strbuf_text(&whole));
+    out->failed |= strbuf_failed(&whole);
+    strbuf_release(&whole);
     if (strbuf_failed(&shown))
         out->failed = true;
     strbuf_addc(out, quote);
@@ -132,20 +152,20 @@ static void add_quoted(struct strbuf *out, const char *text, size_t max_width, c
 /* Single quotes: gnuplot interprets nothing inside them, not even backslash or backquote; a quote is doubled. */
 void plot_add_string(struct plot *p, const char *text, size_t max_width)
 {
-    add_quoted(&p->script, text, max_width, '\'', "'");
+    add_quoted(&p->script, text, max_width, true, '\'', "'");
 }
 
 /* Tick labels are formats of the tick's number as well. */
 void plot_add_tick(struct plot *p, const char *text, size_t max_width)
 {
-    add_quoted(&p->script, text, max_width, '\'', "'%");
+    add_quoted(&p->script, text, max_width, true, '\'', "'%");
 }
 
 /* In data files backslash escapes are read inside double quotes; nothing else is. */
 void plot_add_field(struct plot *p, const char *text, size_t max_width)
 {
     strbuf_addc(&p->data, ' ');
-    add_quoted(&p->data, text, max_width, '"', "\\");
+    add_quoted(&p->data, text, max_width, false, '"', "\\");
 }
 
 void plot_add_number(struct plot *p, double x)

@@ -21,9 +21,9 @@ static struct plot_target target(struct figures *f, const char *name, const char
 {
     const struct fact_trace *t = f->r->trace;
     strbuf_reset(&f->subtitle);
-    plot_show(&f->subtitle, f->r->fact->text, 60);
+    plot_show(&f->subtitle, f->r->fact->text, 46);
     strbuf_adds(&f->subtitle, " \xe2\x86\x92 ");
-    plot_show(&f->subtitle, strbuf_text(&f->answer) + (*strbuf_text(&f->answer) == ' '), 16);
+    plot_show(&f->subtitle, strbuf_text(&f->answer) + (*strbuf_text(&f->answer) == ' '), 14);
     strbuf_addf(&f->subtitle, "; norm convention: %s; n = 1, %zu tokens; ", norm, t->n_tokens);
     plot_show(&f->subtitle, f->model, 36);
     return (struct plot_target){

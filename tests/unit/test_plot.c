@@ -32,7 +32,9 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
     (void)state;
-    static const char *const names[] = { "fact", "curves", "grid", "heat", "bars", "plain", "slow", "gnuplot" };
+    static const char *const names[] = {
+        "fact", "curves", "grid", "heat", "bars", "plain", "slow", "gnuplot", "fc-list"
+    };
     static const char *const extensions[] = { "", ".dat", ".gp", ".svg", ".png", ".ran" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         for (size_t k = 0; k < sizeof extensions / sizeof *extensions; k++) {
@@ -146,6 +148,32 @@ static void tokens_show_their_edge_spaces(void **state)
         assert_string_equal(strbuf_text(&s), cases[i][1]);
         strbuf_release(&s);
     }
+}
+
+/* A stand-in for gnuplot first in PATH; the caller restores PATH. */
+static void with_program(const char *name, const char *script)
+{
+    FILE *fp = fopen(path_in_folder(name), "w");
+    assert_non_null(fp);
+    fputs(script, fp);
+    fclose(fp);
+    assert_int_equal(chmod(path_in_folder(name), 0755), 0);
+    assert_int_equal(setenv("PATH", folder, 1), 0);
+}
+
+/* Of other scripts only what fontconfig lists; it is asked once, so this is the first test. */
+static void what_no_font_has_is_drawn_as_a_box(void **state)
+{
+    (void)state;
+    char *path = strdup(getenv("PATH"));
+    struct strbuf out = STRBUF_INIT;
+    with_program("fc-list", "#!/bin/sh\necho '20-7e 4eac'\necho '5d0-5d2 x'\n");
+    plot_show_drawn(&out, "\xe6\x9d\xb1\xe4\xba\xac \xd7\x91\xd7\x93 \xc3\xb6\xce\xa9\xe2\x90\xa3\xe2\x80\xa6");
+    setenv("PATH", path, 1);
+    free(path);
+    assert_string_equal(strbuf_text(&out), "\xe2\x96\xaf\xe4\xba\xac \xd7\x91\xe2\x96\xaf "
+                                           "\xc3\xb6\xce\xa9\xe2\x90\xa3\xe2\x80\xa6");
+    strbuf_release(&out);
 }
 
 static void strings_are_quoted_for_script_ticks_and_data(void **state)
@@ -322,17 +350,6 @@ static int plain_curve(const char *name, double seconds, struct err *err)
     return plot_curves(&to, &f, err);
 }
 
-/* A stand-in for gnuplot first in PATH; the caller restores PATH. */
-static void with_program(const char *script)
-{
-    FILE *fp = fopen(path_in_folder("gnuplot"), "w");
-    assert_non_null(fp);
-    fputs(script, fp);
-    fclose(fp);
-    assert_int_equal(chmod(path_in_folder("gnuplot"), 0755), 0);
-    assert_int_equal(setenv("PATH", folder, 1), 0);
-}
-
 static void without_gnuplot_the_numbers_stay(void **state)
 {
     (void)state;
@@ -359,7 +376,7 @@ static void gnuplots_complaint_reaches_the_caller(void **state)
     (void)state;
     char *path = strdup(getenv("PATH"));
     struct err err = { 0, "" };
-    with_program("#!/bin/sh\necho half > plain.svg\necho 'line 3:\n\n  bad   thing' >&2\nexit 1\n");
+    with_program("gnuplot", "#!/bin/sh\necho half > plain.svg\necho 'line 3:\n\n  bad   thing' >&2\nexit 1\n");
     int rc = plain_curve("plain", 0, &err);
     setenv("PATH", path, 1);
     assert_int_equal(rc, PLOT_NOT_DRAWN);
@@ -367,7 +384,7 @@ static void gnuplots_complaint_reaches_the_caller(void **state)
     assert_non_null(strstr(err.msg, "gnuplot says: line 3: bad thing"));
     assert_false(file_exists(path_in_folder("plain.svg")));
 
-    with_program("#!/bin/sh\nkill -SEGV $$\n");
+    with_program("gnuplot", "#!/bin/sh\nkill -SEGV $$\n");
     rc = plain_curve("plain", 0, &err);
     setenv("PATH", path, 1);
     assert_int_equal(rc, PLOT_NOT_DRAWN);
@@ -380,7 +397,7 @@ static void a_gnuplot_that_hangs_is_stopped(void **state)
     (void)state;
     char *path = strdup(getenv("PATH"));
     struct err err = { 0, "" };
-    with_program("#!/bin/sh\nwhile :; do :; done\n");
+    with_program("gnuplot", "#!/bin/sh\nwhile :; do :; done\n");
     time_t start = time(NULL);
     int rc = plain_curve("slow", 0.3, &err);
     setenv("PATH", path, 1);
@@ -407,6 +424,7 @@ static void bad_names_and_folders_are_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_no_font_has_is_drawn_as_a_box),
         cmocka_unit_test(shown_text_has_no_control_bytes),
         cmocka_unit_test(long_text_is_shortened_to_its_columns),
         cmocka_unit_test(tokens_show_their_edge_spaces),
