@@ -373,6 +373,7 @@ static int run_batches(struct job *job, struct batcher *batcher, struct output *
 {
     struct progress_bar bar;
     struct batch *batch;
+    uint64_t total = progress_bar_facts(job->cli);
     size_t done = 0;
     int rc;
     struct progress *progress = progress_bar_start(&bar, job->cli, "run", "prompts");
@@ -380,7 +381,7 @@ static int run_batches(struct job *job, struct batcher *batcher, struct output *
         rc = run_batch(job, batch->items, batch->prompts, batch->n, batch->n_rows, err);
         rc = rc ? rc : output_add(output, &job->text, err);
         done += batch->n;
-        if (!rc && progress_step(progress, done, 0))
+        if (!rc && progress_step(progress, done, total))
             rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", done);
         if (rc)
             break;

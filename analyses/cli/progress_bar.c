@@ -1,6 +1,9 @@
 #include "analyses/cli/progress_bar.h"
 
+#include "core/formats/facts.h"
+
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +40,28 @@ static void draw(struct progress_bar *bar, uint64_t done, uint64_t total, double
     bar->drawn = true;
 }
 
+static bool is_drawn(const struct cli *cli)
+{
+    return !cli->quiet && isatty(STDERR_FILENO);
+}
+
+uint64_t progress_bar_facts(const struct cli *cli)
+{
+    struct stat st;
+    struct facts *facts;
+    struct fact fact;
+    struct err ignored;
+    uint64_t n = 0;
+    int got = 0;
+    if (!is_drawn(cli) || !cli->input || stat(cli->input, &st) || !S_ISREG(st.st_mode) ||
+        facts_open(&facts, cli->input, &ignored))
+        return 0;
+    while (n < cli->limit && !cli_interrupted() && (got = facts_next(facts, &fact, &ignored)) > 0)
+        n++;
+    facts_close(facts);
+    return got < 0 ? 0 : n;
+}
+
 static int step(struct progress *self, uint64_t done, uint64_t total)
 {
     struct progress_bar *bar = (struct progress_bar *)self;
@@ -55,7 +80,7 @@ struct progress *progress_bar_start(struct progress_bar *bar, const struct cli *
         .progress = { step },
         .what = what,
         .unit = unit,
-        .terminal = !cli->quiet && isatty(STDERR_FILENO),
+        .terminal = is_drawn(cli),
     };
     bar->start = bar->shown = now();
     return &bar->progress;

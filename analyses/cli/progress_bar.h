@@ -23,5 +23,10 @@ struct progress_bar {
 struct progress *progress_bar_start(struct progress_bar *bar, const struct cli *cli, const char *what,
                                     const char *unit);
 void progress_bar_end(struct progress_bar *bar);
+/*
+ * Facts that -i FILE and --limit give, counted by reading the file once; 0 where nobody would see the time left (no
+ * terminal, --quiet) or it cannot be known (standard input, a pipe, a file with an error in it).
+ */
+uint64_t progress_bar_facts(const struct cli *cli);
 
 #endif

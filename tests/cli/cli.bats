@@ -235,7 +235,7 @@ sys.exit(process.wait())
 END
     run python3 on_terminal.py "$STRATA" run -m "$TINY" -i facts.jsonl --top 1 -t 1
     [ "$status" -eq 0 ]
-    [[ $output =~ run:\ [0-9]+\ prompts,\ [0-9.e+]+/s ]]
+    [[ $output =~ run:\ [0-9]+/3514\ prompts,\ [0-9.e+]+/s,\ left:\ [0-9]+\ s ]]
     # The last thing drawn is an empty line.
     [[ $output == *$'\r\e[K' ]]
     run python3 on_terminal.py "$STRATA" run -m "$TINY" -i facts.jsonl --top 1 -t 1 --quiet
