@@ -12,16 +12,27 @@ struct pre_row {
     bool digits, nfc, ignore_merges, add_bos;
 };
 
-/* As the tokenizer.json of the models that llama.cpp's converter gives these names has it. */
+/*
+ * What the tokenizer.json of the models has that llama.cpp's converter gives these names: NFC comes with GPT-NeoX's
+ * tokenizer (olmo, mpt), Cohere's and Qwen2's, though llama.cpp itself does not normalize.
+ */
 static const struct pre_row pre_rows[] = {
-    { "gpt-2", NULL, false, false, false, false },           { "smollm", NULL, true, false, false, false },
-    { "starcoder", NULL, true, false, false, false },        { "refact", NULL, true, false, false, false },
-    { "llama-bpe", REGEX_LLAMA3, false, false, true, true }, { "qwen2", REGEX_QWEN2, false, true, false, false },
+    { "gpt-2", NULL, false, false, false, false },
+    { "olmo", NULL, false, true, false, false },
+    { "mpt", NULL, false, true, false, false },
+    { "smollm", NULL, true, false, false, false },
+    { "starcoder", NULL, true, false, false, false },
+    { "refact", NULL, true, false, false, false },
+    { "command-r", NULL, true, true, false, false },
+    { "llama-bpe", REGEX_LLAMA3, false, false, true, true },
+    { "qwen2", REGEX_QWEN2, false, true, false, false },
+    { "stablelm2", REGEX_QWEN2, false, true, false, false },
+    { "deepseek-r1-qwen", REGEX_QWEN2, false, true, false, false },
 };
 
 enum token_type { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
 
-struct opening {
+struct gguf_opening {
     struct tokenizer *tok;
     const struct gguf *g;
     const char *where;
@@ -74,7 +85,7 @@ static int find_pre(const struct gguf *g, const struct pre_row **row, struct err
 }
 
 /* The type of token i; normal where the file has none. */
-static int type_of(const struct opening *o, size_t i, enum token_type *out, struct err *err)
+static int type_of(const struct gguf_opening *o, size_t i, enum token_type *out, struct err *err)
 {
     double type = TYPE_NORMAL;
     int rc = o->types.n ? gguf_array_number(&o->types, i, &type, err) : 0;
@@ -87,7 +98,7 @@ static int type_of(const struct opening *o, size_t i, enum token_type *out, stru
 }
 
 /* All texts into one block; unused tokens stay out. */
-static int read_tokens(struct opening *o, struct err *err)
+static int read_tokens(struct gguf_opening *o, struct err *err)
 {
     size_t total = 0, n = 0;
     const char *text;
@@ -120,7 +131,7 @@ static int read_tokens(struct opening *o, struct err *err)
     return rc;
 }
 
-static int read_added(struct opening *o, struct err *err)
+static int read_added(struct gguf_opening *o, struct err *err)
 {
     int rc = 0;
     for (size_t i = 0; !rc && i < o->types.n; i++) {
@@ -138,7 +149,7 @@ static int read_added(struct opening *o, struct err *err)
     return rc;
 }
 
-static int read_merges(struct opening *o, struct err *err)
+static int read_merges(struct gguf_opening *o, struct err *err)
 {
     struct gguf_array merges;
     int rc = gguf_get_array(o->g, "tokenizer.ggml.merges", &merges, err);
@@ -163,7 +174,7 @@ static int read_merges(struct opening *o, struct err *err)
     return rc;
 }
 
-static int read_special(struct opening *o, const char *key, int32_t *id, struct err *err)
+static int read_special(struct gguf_opening *o, const char *key, int32_t *id, struct err *err)
 {
     size_t value;
     if (!gguf_has(o->g, key))
@@ -175,7 +186,7 @@ static int read_special(struct opening *o, const char *key, int32_t *id, struct 
 }
 
 /* Whether BOS and EOS go around a text. */
-static int read_around(struct opening *o, bool add_bos, struct err *err)
+static int read_around(struct gguf_opening *o, bool add_bos, struct err *err)
 {
     struct tokenizer *tok = o->tok;
     bool bos, eos;
@@ -207,7 +218,7 @@ static int add_pre(struct tokenizer *tok, const struct pre_row *row, const char 
     return rc ? rc : pre_add_byte_level(tok, false, !row->split, where, err);
 }
 
-static int open_all(struct opening *o, struct err *err)
+static int open_all(struct gguf_opening *o, struct err *err)
 {
     const struct pre_row *row;
     int rc = check_model(o->g, err);
@@ -229,7 +240,7 @@ static int open_all(struct opening *o, struct err *err)
 
 int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err)
 {
-    struct opening o = { .tok = tokenizer_new(), .g = g, .where = gguf_name(g) };
+    struct gguf_opening o = { .tok = tokenizer_new(), .g = g, .where = gguf_name(g) };
     int rc = o.tok ? open_all(&o, err) : err_nomem(err, "a tokenizer");
     if (rc)
         tokenizer_free(o.tok);
