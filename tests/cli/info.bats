@@ -73,3 +73,9 @@ END
     strata info "$TINY" --json --precision f64
     check "d['working_bytes'] > 1.5 * $single"
 }
+
+@test "a GGUF file says which types its tensors have" {
+    strata info "$ROOT"/tests/golden/models/llama_mixed_gguf/*.gguf --json
+    expect 0
+    check 'd["format"].startswith("GGUF v") and len(d["weight_types"]) > 1 and d["architecture"] == "llama"'
+}

@@ -47,3 +47,11 @@ for s in json.loads(sys.argv[1])["sites"]:
     check 'd["top"][0]["id"] == 1055'
     check "near(d['top'][0]['logprob'], json.loads('''$plain''')['top'][0]['logprob'], 1e-4)"
 }
+
+@test "learned positions exist where rotary ones do not, and the other way round" {
+    strata sites -m "$ROOT/tests/golden/models/gpt2"
+    expect 0
+    grep -qE '^hook_pos_embed +pos_embed +row, [0-9]+ ' <<<"$output"
+    grep -qE '^blocks\.L\.attn\.hook_rot_q +rot_q +absent +the model has no rotary position embedding$' <<<"$output"
+    grep -qE "^blocks\.L\.mlp\.hook_pre_linear +pre_linear +absent +the model's MLP is not gated$" <<<"$output"
+}

@@ -38,6 +38,15 @@ load common
     done
 }
 
+@test "a model of every family and file format passes" {
+    for model in "$ROOT"/tests/golden/models/*; do
+        [ -e "$model/config.json" ] || model=$(echo "$model"/*.gguf)
+        strata verify "$model" --json
+        expect 0
+        check 'd["ok"] and d["n_tokens"] > 64'
+    done
+}
+
 @test "wrong products in one matrix are found, named, and exit 1" {
     # d_mlp is 256: the inner size of W_out alone. The BLAS self-test has other shapes.
     wrong_blas 256
