@@ -80,7 +80,7 @@ int dump_pass_next(struct dump_job *job, struct batch **batch, const unsigned ch
         int rc = positions_resolve(&job->at, p->tokens.n, p->subject_begin, p->subject_end,
                                    job->keep + b->row_offset[i], NULL, err);
         if (rc)
-            return err_prefix(err, "%s: prompt %zu (%.100s): ", job->cli->input, b->first_prompt + i, p->id);
+            return err_prefix(err, "%s: prompt %zu (%.100s): ", input_name(job->cli), b->first_prompt + i, p->id);
     }
     *keep = job->keep;
     return got;
@@ -152,7 +152,7 @@ int dump_survey(struct dump_job *job, struct dump_writer *index, struct err *err
     }
     dump_pass_close(job);
     if (!rc && !job->counts.prompts)
-        rc = err_set(err, ERR_FORMAT, "%s: holds no prompts", job->cli->input);
+        rc = err_set(err, ERR_FORMAT, "%s: holds no prompts", input_name(job->cli));
     return rc;
 }
 

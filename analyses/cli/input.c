@@ -12,6 +12,11 @@ static bool is_stdin(const struct cli *cli)
     return cli->input && !strcmp(cli->input, "-");
 }
 
+const char *input_name(const struct cli *cli)
+{
+    return is_stdin(cli) ? "standard input" : cli->input;
+}
+
 static int copy(FILE *to, char *piece, size_t size, struct err *err)
 {
     size_t n;

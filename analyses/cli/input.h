@@ -12,6 +12,8 @@
 #include "core/formats/facts.h"
 
 int input_keep(const struct cli *cli, struct err *err);
+/* For messages: the file, or "standard input". */
+const char *input_name(const struct cli *cli);
 int input_open(const struct cli *cli, struct facts **out, struct err *err);
 
 #endif

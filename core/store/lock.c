@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The holder before us may have removed the file between our open and our flock. */
@@ -16,6 +17,19 @@ static bool is_still_there(int fd, const char *path)
 {
     struct stat mine, named;
     return !fstat(fd, &mine) && !stat(path, &named) && mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
+}
+
+/* A process that was killed a moment ago may still be going, or a child of its (h5_guard.h). */
+static bool lock_soon(int fd)
+{
+    enum { TRIES = 50 };
+    const struct timespec pause = { 0, 10000000 };
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+        if (errno != EWOULDBLOCK || i == TRIES)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
 }
 
 int lock_take(struct lock *lock, const char *output, struct err *err)
@@ -33,7 +47,7 @@ int lock_take(struct lock *lock, const char *output, struct err *err)
         lock->fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (lock->fd < 0)
             rc = err_errno(err, "%s: cannot create", output);
-        else if (flock(lock->fd, LOCK_EX | LOCK_NB))
+        else if (!lock_soon(lock->fd))
             rc = errno == EWOULDBLOCK
                      ? err_set(err, ERR_IO, "%s: another process is writing it: wait for it, or choose another output",
                                output)

@@ -2,9 +2,8 @@
  * One writer per output: a lock that dies with its process.
  *
  *     struct lock lock;
- *     if (lock_take(&lock, "dump.h5", &err))      // "dump.h5.lock" beside it; ERR_IO when another process has it
- *         return err.code;
- *     lock_release(&lock);
+ *     if (lock_take(&lock, "dump.h5", &err))      // "dump.h5.lock" beside it; ERR_IO when another process keeps it
+ * (0.5 s) return err.code; lock_release(&lock);
  *
  * The file is removed on release; a killed process leaves an empty one, which the next run takes over.
  */
