@@ -233,9 +233,10 @@ const struct command command_curves = {
         "  strata curves capitals.h5\n"
         "  strata curves capitals.h5 -o capitals\n"
         "\n"
-        "Without -o: a table. A folder gets curves.csv, curves.json and rank, probability, hits, candidates, depth\n"
-        "and competitors, each as .svg, .png, the numbers (.dat) and the script (.gp) that draws them. Where gnuplot\n"
-        "is missing the pictures are missing too, a note says so, and the exit status is still 0.\n",
+        "Without -o: a table. A folder gets curves.csv, curves.json and the figures rank, probability, hits,\n"
+        "candidates, depth (of residual states), heads (of heads) and competitors (where facts name their relation),\n"
+        "each as .svg, .png, the numbers (.dat) and the script (.gp) that draws them. Where gnuplot is missing the\n"
+        "pictures are missing too, a note says so, and the exit status is still 0.\n",
     .common = COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
     .options = options,
     .least_arguments = 1,

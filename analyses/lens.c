@@ -1,5 +1,6 @@
 /* strata lens: the logit lens over all layers, of one prompt or of every fact of a file. */
 #include "analyses/cli/fact_options.h"
+#include "analyses/cli/input.h"
 #include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
@@ -105,7 +106,7 @@ static int open_source(struct job *job, struct err *err)
     const struct cli *cli = job->cli;
     job->one_taken = false;
     if (cli->input) {
-        int rc = facts_open(&job->facts, cli->input, err);
+        int rc = input_open(cli, &job->facts, err);
         return rc ? rc
                   : batcher_open(&job->batcher, job->session.model, job->facts, cli->specials, cli->limit,
                                  batch_rows(job), err);
@@ -262,6 +263,7 @@ static int stream_text(struct job *job, enum format format, struct output *outpu
     struct progress_bar bar;
     struct batch *batch;
     int rc;
+    uint64_t total = progress_bar_facts(job->cli);
     struct progress *progress = progress_bar_start(&bar, job->cli, "lens", "prompts");
     if (format == FORMAT_CSV)
         lens_report_csv_head(&report, &text);
@@ -272,7 +274,7 @@ static int stream_text(struct job *job, enum format format, struct output *outpu
         if (!rc)
             add_prompts(job, &report, batch, format, &text);
         rc = rc ? rc : output_add(output, &text, err);
-        rc = rc ? rc : step(job, progress, 0, err);
+        rc = rc ? rc : step(job, progress, total, err);
         if (rc)
             break;
     }
@@ -389,7 +391,8 @@ static int run_h5(struct job *job, struct err *err)
 {
     struct lens_writer *w;
     size_t n_prompts = 0;
-    int rc = lens_writer_open(&w, job->cli->output, job->cli->resume, err);
+    int rc = job->cli->input ? input_keep(job->cli, err) : 0;
+    rc = rc ? rc : lens_writer_open(&w, job->cli->output, job->cli->resume, err);
     if (rc)
         return rc;
     rc = announce(job, w, &n_prompts, err);
@@ -416,9 +419,6 @@ static int choose_format(struct cli *cli, enum format *format, struct err *err)
         return cli_usage(cli, err, "--json and -o %.200s: choose one format", cli->output);
     if (cli->resume && *format != FORMAT_H5)
         return cli_usage(cli, err, "--resume: only a .h5 file can be resumed");
-    if (*format == FORMAT_H5 && cli->input && !strcmp(cli->input, "-"))
-        return cli_usage(cli, err, "-o %.200s reads the facts twice, so not from standard input: save them to a file",
-                         cli->output);
     return 0;
 }
 

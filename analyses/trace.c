@@ -174,6 +174,7 @@ static int trace_batches(struct job *job, struct batcher *batcher, struct err *e
     struct batch *batch;
     size_t done = 0;
     int rc;
+    uint64_t total = progress_bar_facts(job->cli);
     struct progress *progress = progress_bar_start(&bar, job->cli, "trace", "prompts");
     while ((rc = batcher_next(batcher, &batch, err)) > 0) {
         rc = 0;
@@ -181,7 +182,7 @@ static int trace_batches(struct job *job, struct batcher *batcher, struct err *e
             const struct strbuf line = { .data = (char[]){ "\n" }, .len = 1 };
             rc = done && !job->cli->json ? cli_print(&line, err) : 0;
             rc = rc ? rc : trace_numbered(job, &batch->items[i], batch->first_prompt + i, err);
-            if (!rc && progress_step(progress, ++done, 0))
+            if (!rc && progress_step(progress, ++done, total))
                 rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", done);
         }
         if (rc)
@@ -283,7 +284,8 @@ const struct command command_trace = {
         "Without --answer: the model's own top token. A folder gets trace.h5 (format strata-trace: everything),\n"
         "trace.json and the figures rank, grid, heads and contributions, each as .svg, .png, .dat and .gp; with -i\n"
         "one folder a fact, FOLDER/00000 and so on. Files of an earlier run are replaced. Where gnuplot is missing\n"
-        "the pictures are missing too, a note says so, and the exit status is still 0.\n",
+        "the pictures are missing too, a note says so, and the exit status is still 0; characters that no installed\n"
+        "font has are drawn as boxes.\n",
     .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON,
     .options = options,
     .most_arguments = 1,

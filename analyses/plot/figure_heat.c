@@ -75,7 +75,8 @@ static void add_marks(struct plot *p, const struct heat_figure *f, double most, 
         struct strbuf name = STRBUF_INIT;
         size_t r = marked[i] / f->n_columns, c = marked[i] % f->n_columns;
         cell_name(f, marked[i], &name);
-        strbuf_addf(&list, "%s%s %+.3g", i ? ",  " : "", strbuf_text(&name), f->values[marked[i]]);
+        strbuf_addf(&list, f->diverging ? "%s%s %+.3g" : "%s%s %.3g", i ? ",  " : "", strbuf_text(&name),
+                    f->values[marked[i]]);
         strbuf_addf(&p->script,
                     "set object %zu rectangle from %zu.0 - 0.5, %zu.0 - 0.5 to %zu.0 + 0.5, %zu.0 + 0.5 front "
                     "fillstyle empty border lc rgb 'black' lw 2\n",
@@ -135,7 +136,7 @@ int plot_heat(const struct plot_target *to, const struct heat_figure *f, struct 
         plot_palette_sequential(&p, false);
     else
         plot_palette_hue(&p, f->colours == HEAT_PURPLES ? 'p' : f->colours == HEAT_GREENS ? 'g' : 'r');
-    strbuf_addf(&p.script, "set cbrange [%.9g:%.9g]\nset cblabel ", low, high);
+    strbuf_addf(&p.script, "set cbrange [%.9g:%.9g]\nset format cb '%%g'\nset cblabel ", low, high);
     plot_add_string(&p, f->value_name, 80);
     strbuf_adds(&p.script, " offset 1\n");
     plot_draw(&p);

@@ -107,6 +107,12 @@ static void add_text_summary(struct strbuf *out, const char *what, const struct 
                     d->q3, d->n, n_facts);
 }
 
+/* Residual states build on each other; what sublayers and heads write does not, so nothing settles there. */
+static bool is_residual(const struct curves_report *r)
+{
+    return strstr(r->labels[0], "_pre") != NULL;
+}
+
 void curves_report_text(const struct curves_report *r, struct strbuf *out)
 {
     const struct lens_curves *c = r->curves;
@@ -129,6 +135,8 @@ void curves_report_text(const struct curves_report *r, struct strbuf *out)
             strbuf_addf(out, " %11.4f", v[CURVE_COMPETITORS_MEAN][s]);
         strbuf_addc(out, '\n');
     }
+    if (!is_residual(r))
+        return;
     strbuf_addc(out, '\n');
     add_text_summary(out, "answer first on rank 1", &c->first_rank1, c->n_facts);
     add_text_summary(out, "top token settled", &c->depth, c->n_facts);
@@ -155,7 +163,7 @@ static int draw_sheet(const struct curves_report *r, const struct plot_target *t
     f.n_layers = r->curves->n_states;
     f.labels = r->labels;
     /* Sublayers and heads have labels of their own; only residual states are "what enters block L". */
-    f.x_name = strstr(r->labels[0], "_pre") ? NULL : "site, in the order of the model";
+    f.x_name = is_residual(r) ? NULL : "site, in the order of the model";
     return plot_curves(&to, &f, err);
 }
 
@@ -168,12 +176,46 @@ static int draw_depth(const struct curves_report *r, const struct plot_target *t
                                   .n_series = c->depth.n ? 2 : 1,
                                   .labels = r->labels,
                                   .series = series,
-                                  .x_name = strstr(r->labels[0], "_pre") ? PLOT_DEPTH_NAME : "site",
+                                  .x_name = PLOT_DEPTH_NAME,
                                   .y_name = "share of facts" };
     struct plot_target to = *target;
     to.name = "depth";
     to.title = "Where the answer first wins, and where the prediction settles";
     return plot_bars(&to, &f, err);
+}
+
+/* Heads of a layer where the states are L0H0, L0H1, ... and a last one; else 0. */
+static size_t heads_per_layer(const struct curves_report *r)
+{
+    size_t n = r->curves->n_states - 1, n_heads = 0;
+    char label[64];
+    while (n_heads < n && !strncmp(r->labels[n_heads], "L0H", 3))
+        n_heads++;
+    if (!n_heads || n % n_heads)
+        return 0;
+    for (size_t s = 0; s < n; s++) {
+        snprintf(label, sizeof label, "L%zuH%zu", s / n_heads, s % n_heads);
+        if (strcmp(label, r->labels[s]))
+            return 0;
+    }
+    return n_heads;
+}
+
+static int draw_heads(const struct curves_report *r, const struct plot_target *target, size_t n_heads, struct err *err)
+{
+    const struct heat_figure f = { .n_rows = (r->curves->n_states - 1) / n_heads,
+                                   .n_columns = n_heads,
+                                   .values = r->curves->value[CURVE_MRR],
+                                   .row_name = "layer",
+                                   .column_name = "head",
+                                   .value_name = "mean of 1 / rank of the answer",
+                                   .row_prefix = "L",
+                                   .column_prefix = "H",
+                                   .n_marked = 5 };
+    struct plot_target to = *target;
+    to.name = "heads";
+    to.title = "Heads whose output alone puts the answer near the top";
+    return plot_heat(&to, &f, err);
 }
 
 /* All side by side; a missing gnuplot does not stop the text files of the others. */
@@ -186,7 +228,11 @@ static int draw_all(const struct curves_report *r, const char *folder, const cha
     int rc = 0;
     for (size_t i = 0; rc >= 0 && i < n; i++)
         rc = draw_sheet(r, &target, &sheets[i], err);
-    rc = rc < 0 ? rc : draw_depth(r, &target, err);
+    size_t n_heads = heads_per_layer(r);
+    if (rc >= 0 && is_residual(r))
+        rc = draw_depth(r, &target, err);
+    if (rc >= 0 && n_heads)
+        rc = draw_heads(r, &target, n_heads, err);
     int drawn = plots_wait(&plots, rc < 0 ? &ignored : err);
     return rc < 0 ? rc : drawn;
 }

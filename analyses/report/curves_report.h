@@ -34,7 +34,8 @@ void curves_report_json(const struct curves_report *r, struct strbuf *out);
 /* For a terminal. */
 void curves_report_text(const struct curves_report *r, struct strbuf *out);
 /*
- * rank, probability, hits, candidates, depth, and competitors where relations are known, in a folder that exists.
+ * rank, probability, hits, candidates, depth (of residual states), heads (of heads), and competitors where relations
+ * are known, in a folder that exists.
  * 0, PLOT_NOT_DRAWN (all .dat and .gp are there, *err tells why there are no pictures), or negative.
  */
 int curves_report_figures(const struct curves_report *r, const char *folder, struct err *err);

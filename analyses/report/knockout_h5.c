@@ -20,6 +20,8 @@ static int put_attributes(const struct knockout_report *r, const struct h5_file 
         size_t value;
     } numbers[] = { { "window", r->window },
                     { "known_only", r->known_only },
+                    { "spare_first", r->spare_first },
+                    { "subject_at_0", r->n_first },
                     { "facts_given", r->n_given },
                     { "facts_known", r->n_known },
                     { "prompts_without_answer", r->n_without_answer },

@@ -86,6 +86,9 @@ int knockout_report_add(struct knockout_report *r, const struct knockout *k, con
         rc = copy_tokens(r, k, items[0], err);
     r->n_given += k->n_facts;
     r->n_known += k->n_known;
+    r->n_first += k->n_first;
+    for (size_t s = 0; s < KNOCKOUT_SETS; s++)
+        r->n_empty[s] += k->n_empty[s];
     return rc;
 }
 
@@ -204,7 +207,7 @@ static void add_caption(const struct knockout_report *r, struct strbuf *out)
         strbuf_addf(out, "n = %zu facts, %zu subjects", r->n_facts, r->n_subjects);
     strbuf_adds(out, "; window: ");
     knockout_report_window(r, out);
-    strbuf_adds(out, "; norm convention: lens");
+    strbuf_addf(out, "%s; norm convention: lens", r->spare_first ? "; token 0 never blocked" : "");
 }
 
 int knockout_report_figures(const struct knockout_report *r, const char *folder, struct err *err)

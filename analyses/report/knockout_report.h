@@ -34,14 +34,15 @@ struct knockout_report {
     /* Set by the caller; borrowed. */
     const struct model *model;
     size_t n_layers, window;
-    bool default_window, own_answer, known_only;
+    bool default_window, own_answer, known_only, spare_first;
 
     /* Owned. Of the facts that were measured: [n_facts, ...]. */
     struct knockout_fact *facts;
     double *prob, *change; /* [n_facts, KNOCKOUT_SETS, n_layers] */
     size_t n_facts, n_given, n_known, n_without_answer;
-    struct knockout_band curves; /* [KNOCKOUT_SETS, n_layers] of change, in percent */
-    struct knockout_band thirds; /* [KNOCKOUT_SETS, KNOCKOUT_THIRDS] */
+    size_t n_empty[KNOCKOUT_SETS], n_first; /* as in struct knockout */
+    struct knockout_band curves;            /* [KNOCKOUT_SETS, n_layers] of change, in percent */
+    struct knockout_band thirds;            /* [KNOCKOUT_SETS, KNOCKOUT_THIRDS] */
     size_t n_subjects;
     /* Of a single fact whose tokens were blocked one by one. */
     double *token_prob; /* [n_tokens, n_layers] or NULL */

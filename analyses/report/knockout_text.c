@@ -41,6 +41,16 @@ static void add_head(const struct knockout_report *r, struct strbuf *out)
     }
     strbuf_adds(out, "blocked   edges of the last token in all heads, before the softmax; window of ");
     knockout_report_window(r, out);
+    strbuf_adds(out, r->spare_first ? "; token 0 never blocked" : "");
+    if (!r->spare_first && r->n_facts > 1)
+        strbuf_addf(out,
+                    "\nnote      token 0, an attention sink, is subject in %zu facts, non-subject in %zu: "
+                    "--spare-first leaves it alone",
+                    r->n_first, r->n_facts - r->n_first);
+    for (size_t s = 0; s < KNOCKOUT_SETS; s++)
+        if (r->n_empty[s])
+            strbuf_addf(out, "\nnote      %zu facts have no %s token to block: their change is 0", r->n_empty[s],
+                        knockout_keys_name((enum knockout_keys)s));
     strbuf_addf(out, "\nnumbers   change of p(answer) in percent%s; norm convention: lens\n",
                 r->n_subjects > 1 ? ", 95 % bootstrap over subjects" : "");
 }
@@ -249,10 +259,11 @@ void knockout_report_json(const struct knockout_report *r, struct strbuf *out)
     strbuf_adds(out, "{\"format\":\"strata-knockout\",\"version\":1,\"norm\":\"lens\"");
     add_text(out, "model", r->model->path);
     strbuf_addf(out,
-                ",\"window\":%zu,\"answer\":\"%s\",\"facts_given\":%zu,\"facts_known\":%zu,\"facts_measured\":%zu,"
-                "\"prompts_without_answer\":%zu,\"n_subjects\":%zu",
-                r->window, r->own_answer ? "own" : "fact", r->n_given, r->n_known, r->n_facts, r->n_without_answer,
-                r->n_subjects);
+                ",\"window\":%zu,\"spare_first\":%s,\"answer\":\"%s\",\"facts_given\":%zu,\"facts_known\":%zu,\"facts_"
+                "measured\":%zu,"
+                "\"prompts_without_answer\":%zu,\"n_subjects\":%zu,\"subject_at_0\":%zu",
+                r->window, r->spare_first ? "true" : "false", r->own_answer ? "own" : "fact", r->n_given, r->n_known,
+                r->n_facts, r->n_without_answer, r->n_subjects, r->n_first);
     add_windows(r, out);
     add_band(out, "change_percent", &r->curves, r->n_layers);
     add_band(out, "thirds", &r->thirds, KNOCKOUT_THIRDS);

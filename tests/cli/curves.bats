@@ -74,6 +74,18 @@ P
     grep -q "norm convention: lens" new/curves/rank.gp && grep -q "n = 150 facts" new/curves/rank.gp
 }
 
+@test "of heads there is a map, and nothing that settles" {
+    command -v gnuplot >/dev/null || skip "gnuplot is not installed"
+    strata lens -m "$TINY" -i "$BATS_FILE_TMPDIR/facts.jsonl" --limit 10 --site heads -o heads.h5
+    strata curves heads.h5 -o c
+    expect 0
+    [ -s c/heads.png ] && [ -s c/rank.png ] && [ ! -e c/depth.gp ]
+    [ "$(grep -vc '^#' c/heads.dat)" -ge 24 ]
+    strata curves heads.h5
+    expect 0
+    [[ $output == *L5H3* && $output != *settled* ]]
+}
+
 @test "without gnuplot the numbers are there, and a note" {
     mkdir bin
     run --separate-stderr env PATH="$PWD/bin" "$STRATA" curves "$BATS_FILE_TMPDIR/lens.h5" -o c

@@ -69,6 +69,10 @@ print(*(x["rank"] for x in csv.DictReader(open("out.csv"))))' >csv.ranks
     [ "$(wc -w <csv.ranks)" -gt 150 ]
     [ "$(tr ',' ' ' <ranks | xargs)" = "$(cat csv.ranks)" ]
     h5dump -a /format -a /site -a /positions -a /lens -a /complete out.h5 >attributes
+    strata lens -m "$TINY" -i - --limit 5 --positions all -o in.h5 <"$FACTS"
+    expect 0
+    h5diff in.h5 out.h5 /lens
+    h5diff in.h5 out.h5 /prompts
     grep -q '"strata-lens"' attributes && grep -q '"resid"' attributes && grep -q '"all"' attributes
 }
 
@@ -238,8 +242,6 @@ interrupted() {
     expect 2 "--resume"
     strata lens -m nowhere "$PROMPT" -o out.h5 --json
     expect 2 "choose one format"
-    strata lens -m nowhere -i - -o out.h5
-    expect 2 "standard input"
 }
 
 @test "a bad fact is named by its line" {
