@@ -37,6 +37,7 @@
     X(trace)                                                                                                           \
     X(knockout)                                                                                                        \
     X(causal)                                                                                                          \
+    X(heads)                                                                                                           \
     X(verify)                                                                                                          \
     X(diff)                                                                                                            \
     X(doctor)

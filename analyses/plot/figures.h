@@ -81,6 +81,16 @@ struct heat_figure {
 };
 int plot_heat(const struct plot_target *to, const struct heat_figure *f, struct err *err);
 
+/* Many maps of the same shape, side by side in the same colours: one relation each over layers and heads. */
+struct maps_figure {
+    size_t n_maps, n_rows, n_columns;
+    const double *values;                            /* [n_maps, n_rows, n_columns], from 0 on; row 0 at the bottom */
+    const char *const *names;                        /* [n_maps] */
+    const char *row_name, *column_name, *value_name; /* value_name with its unit */
+    const char *row_prefix, *column_prefix;          /* how the largest cell of each is called: "L", "H" gives L7H3 */
+};
+int plot_maps(const struct plot_target *to, const struct maps_figure *f, struct err *err);
+
 /* Groups of bars, e.g. what attention and FFN of each layer add to the answer's logit. */
 struct bar_series {
     const char *name;

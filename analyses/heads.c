@@ -1,0 +1,581 @@
+/* strata heads: what each head writes into the answer, what its weights hold, what happens without it. */
+#include "analyses/cli/fact_options.h"
+#include "analyses/cli/known_facts.h"
+#include "analyses/cli/output.h"
+#include "analyses/cli/progress_bar.h"
+#include "analyses/cli/text.h"
+#include "analyses/plot/plot.h"
+#include "analyses/report/heads_report.h"
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "core/base/ranges.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct fact_options given;
+static const char *against, *counts_text;
+static bool all_facts, relation_map, every_head, no_ablation, no_patterns, no_plots;
+static int rank_by, mode, at;
+static size_t top = 10, draws = ABLATION_DRAWS;
+
+static const char *const rank_names[] = { "attribution", "map", NULL };
+static const char *const mode_names[] = { "zero", "mean", NULL };
+static const char *const at_names[] = { "last", "all", NULL };
+
+static const struct option options[] = {
+    FACT_OPTIONS(given),
+    { .name = "all",
+      .kind = OPTION_FLAG,
+      .value = &all_facts,
+      .help = "with -i: also facts whose answer is not on rank 1; they are left out otherwise" },
+    { .name = "against",
+      .kind = OPTION_TEXT,
+      .value = &against,
+      .argument = "TEXT",
+      .help =
+          "measure the answer's logit less that of TEXT; `relation`: less the mean of the relation's other answers" },
+    { .name = "top", .kind = OPTION_SIZE, .value = &top, .argument = "K", .least = 1, .help = "heads to list (10)" },
+    { .name = "relation-map",
+      .kind = OPTION_FLAG,
+      .value = &relation_map,
+      .help = "with -i: which relations' pairs are in the weights of which head" },
+    { .name = "every-head",
+      .kind = OPTION_FLAG,
+      .value = &every_head,
+      .help = "with -i: take out every head by itself (always done for a single prompt)" },
+    { .name = "rank-by",
+      .kind = OPTION_CHOICE,
+      .value = &rank_by,
+      .choices = rank_names,
+      .help = "which heads are taken out first: those that add most, or that hold most pairs" },
+    { .name = "counts",
+      .kind = OPTION_TEXT,
+      .value = &counts_text,
+      .argument = "N,...",
+      .help = "numbers of heads to take out (1,2,5,10,20,50 as far as half of the heads)" },
+    { .name = "mode",
+      .kind = OPTION_CHOICE,
+      .value = &mode,
+      .choices = mode_names,
+      .help = "what a head's z becomes: zero, or its mean over the facts" },
+    { .name = "at",
+      .kind = OPTION_CHOICE,
+      .value = &at,
+      .choices = at_names,
+      .help = "where heads are taken out: at the last token, or at all" },
+    { .name = "draws",
+      .kind = OPTION_SIZE,
+      .value = &draws,
+      .argument = "N",
+      .least = 1,
+      .most = 1000,
+      .help = "draws of random heads, the control (5)" },
+    { .name = "no-ablation", .kind = OPTION_FLAG, .value = &no_ablation, .help = "take no heads out" },
+    { .name = "no-patterns", .kind = OPTION_FLAG, .value = &no_patterns, .help = "no scores on random tokens" },
+    { .name = "no-plots", .kind = OPTION_FLAG, .value = &no_plots, .help = "numbers only: no figures in -o FOLDER" },
+    OPTIONS_END,
+};
+
+enum format { FORMAT_TEXT, FORMAT_CSV, FORMAT_JSON, FORMAT_H5, FORMAT_FOLDER };
+
+struct job {
+    struct cli *cli;
+    struct session session;
+    struct known_facts facts;
+    struct heads_report report;
+    struct strbuf against; /* in words */
+    enum format format;
+    /* Rivals of each fact: those of its relation, or one for all. */
+    struct logit_contrast *contrasts; /* [facts.n] */
+    int32_t **rivals;                 /* [relation numbers or 1] owned arrays */
+    size_t n_rivals;
+};
+
+/* --- what the answer is compared with --- */
+
+static int rival_of_all(struct job *job, struct err *err)
+{
+    for (size_t i = 0; i < job->facts.n; i++) {
+        int32_t *tokens;
+        size_t n;
+        bool retokenized;
+        int rc = prepare_answer(job->session.model, job->facts.facts[i]->text, against, &tokens, &n, &retokenized, err);
+        if (rc)
+            return err_prefix(err, "--against: ");
+        job->rivals[job->n_rivals++] = tokens;
+        if (tokens[0] == job->facts.answers[i])
+            return err_set(err, ERR_ARG, "--against %.100s: its first token is the answer's own (prompt %s)", against,
+                           job->facts.facts[i]->id);
+        job->contrasts[i].rivals = tokens;
+        job->contrasts[i].n_rivals = 1;
+    }
+    return 0;
+}
+
+/* Distinct answer tokens of one relation among all facts that were given. */
+static int rivals_of_relation(struct job *job, const char *relation, int32_t **out, size_t *n, struct err *err)
+{
+    const struct known_facts *k = &job->facts;
+    int32_t *tokens = mem_array(k->n_given, sizeof *tokens);
+    if (!tokens)
+        return err_nomem(err, "rivals");
+    *n = 0;
+    for (size_t i = 0; i < k->n_given; i++) {
+        int32_t token = k->items[i].answer_token;
+        bool known = token < 0 || strcmp(k->items[i].relation, relation) != 0;
+        for (size_t j = 0; !known && j < *n; j++)
+            known = tokens[j] == token;
+        if (!known)
+            tokens[(*n)++] = token;
+    }
+    *out = tokens;
+    return 0;
+}
+
+static int rivals_by_relation(struct job *job, struct err *err)
+{
+    const struct known_facts *k = &job->facts;
+    for (size_t i = 0; i < k->n; i++) {
+        const char *relation = k->facts[i]->relation;
+        size_t same = 0, n = 0;
+        while (same < i && strcmp(k->facts[same]->relation, relation) != 0)
+            same++;
+        if (!*relation)
+            return err_set(err, ERR_ARG, "--against relation: prompt %s has no relation", k->facts[i]->id);
+        if (same < i) {
+            job->contrasts[i].rivals = job->contrasts[same].rivals;
+            job->contrasts[i].n_rivals = job->contrasts[same].n_rivals;
+            continue;
+        }
+        int rc = rivals_of_relation(job, relation, &job->rivals[job->n_rivals], &n, err);
+        if (rc)
+            return rc;
+        job->contrasts[i].rivals = job->rivals[job->n_rivals++];
+        job->contrasts[i].n_rivals = n;
+        if (n < 2)
+            return err_set(err, ERR_ARG, "--against relation: %.100s has one answer only, nothing to compare it with",
+                           relation);
+    }
+    return 0;
+}
+
+static int choose_contrasts(struct job *job, struct err *err)
+{
+    const struct known_facts *k = &job->facts;
+    job->contrasts = mem_zeroed(k->n, sizeof *job->contrasts);
+    job->rivals = mem_zeroed(k->n, sizeof *job->rivals);
+    if (!job->contrasts || !job->rivals)
+        return err_nomem(err, "rivals");
+    for (size_t i = 0; i < k->n; i++)
+        job->contrasts[i].answer = k->answers[i];
+    if (!against) {
+        strbuf_adds(&job->against, "nothing");
+        return 0;
+    }
+    bool relation = !strcmp(against, "relation") && job->cli->input;
+    if (relation)
+        strbuf_adds(&job->against, "the mean of its relation's other answers");
+    else
+        strbuf_addf(&job->against, "that of '%s'", against);
+    return relation ? rivals_by_relation(job, err) : rival_of_all(job, err);
+}
+
+/* --- pairs of relations, of all facts that were given --- */
+
+static struct heads_relation *relation_of(struct heads_report *r, size_t *n, size_t *capacity, const char *name)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (!strcmp(r->relations[i].name, name))
+            return &r->relations[i];
+    char *copy = mem_strdup(name);
+    if (!copy || !mem_grow(&r->relations, capacity, *n + 1, sizeof *r->relations)) {
+        free(copy);
+        return NULL;
+    }
+    r->relations[*n] = (struct heads_relation){ .name = copy };
+    return &r->relations[(*n)++];
+}
+
+static bool add_pair(struct heads_relation *relation, struct token_pair pair)
+{
+    for (size_t i = 0; i < relation->n_pairs; i++)
+        if (relation->pairs[i].subject == pair.subject && relation->pairs[i].object == pair.object)
+            return true;
+    if (!mem_grow(&relation->pairs, &relation->capacity, relation->n_pairs + 1, sizeof *relation->pairs))
+        return false;
+    relation->pairs[relation->n_pairs++] = pair;
+    return true;
+}
+
+/* Every subject of the others to itself. */
+static bool add_copying(struct heads_report *r, size_t *n, size_t *capacity)
+{
+    struct heads_relation *copying = relation_of(r, n, capacity, "(copying)");
+    if (!copying)
+        return false;
+    copying->copying = true;
+    for (size_t i = 0; i + 1 < *n; i++)
+        for (size_t p = 0; p < r->relations[i].n_pairs; p++) {
+            int32_t subject = r->relations[i].pairs[p].subject;
+            if (!add_pair(copying, (struct token_pair){ subject, subject }))
+                return false;
+        }
+    return true;
+}
+
+/* Relations without a single pair are left out and told. */
+static size_t leave_out_empty(const struct job *job, struct heads_report *r, size_t n)
+{
+    size_t kept = 0, pairs = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct heads_relation relation = r->relations[i];
+        if (!relation.n_pairs) {
+            cli_note(job->cli,
+                     "relation %s: left out of the map: none of its %zu facts has a subject and an answer of "
+                     "one token",
+                     relation.name, relation.n_skipped);
+            free(relation.name);
+            continue;
+        }
+        pairs += relation.n_pairs;
+        r->relations[kept++] = relation;
+    }
+    return pairs ? kept : 0;
+}
+
+static int collect_pairs(struct job *job, size_t *n_relations, struct err *err)
+{
+    struct heads_report *r = &job->report;
+    size_t n = 0, capacity = 0;
+    bool room = true;
+    for (size_t i = 0; room && i < job->facts.n_given; i++) {
+        const struct prepared *p = &job->facts.items[i];
+        struct token_pair pair;
+        if (!*p->answer)
+            continue;
+        struct heads_relation *relation = relation_of(r, &n, &capacity, *p->relation ? p->relation : "(none)");
+        room = relation != NULL;
+        if (room && head_map_pair(job->session.model, p->subject, p->answer, &pair))
+            room = add_pair(relation, pair);
+        else if (room)
+            relation->n_skipped++;
+    }
+    if (room)
+        room = add_copying(r, &n, &capacity);
+    *n_relations = leave_out_empty(job, r, n);
+    return room ? 0 : err_nomem(err, "relations");
+}
+
+static int run_map(struct job *job, struct err *err)
+{
+    struct heads_report *r = &job->report;
+    struct progress_bar bar;
+    size_t n;
+    int rc = collect_pairs(job, &n, err);
+    if (rc)
+        return rc;
+    if (!n)
+        return err_set(err, ERR_FORMAT, "%.300s: --relation-map: no fact has a subject and an answer of one token each",
+                       job->cli->input);
+    struct head_map_relation *relations = mem_array(n, sizeof *relations);
+    if (!relations)
+        return err_nomem(err, "relations");
+    for (size_t i = 0; i < n; i++)
+        relations[i] = (struct head_map_relation){ .name = r->relations[i].name,
+                                                   .pairs = r->relations[i].pairs,
+                                                   .n_pairs = r->relations[i].n_pairs,
+                                                   .k = r->relations[i].copying ? HEAD_MAP_COPYING_K : HEAD_MAP_K };
+    const struct head_map_options o = { .norms = HEAD_MAP_GAINS, .seed = job->cli->seed };
+    rc = head_map_run(&r->map, job->session.runtime, relations, n, &o,
+                      progress_bar_start(&bar, job->cli, "weights", "layers"), err);
+    progress_bar_end(&bar);
+    free(relations);
+    return rc;
+}
+
+/* --- taking heads out --- */
+
+static int choose_counts(struct job *job, struct err *err)
+{
+    static const size_t usual[] = { 1, 2, 5, 10, 20, 50 };
+    struct heads_report *r = &job->report;
+    size_t most = r->attribution.n_heads / 2, n = 0;
+    struct range *ranges = NULL;
+    if (counts_text) {
+        int rc = ranges_parse(counts_text, strlen(counts_text), &ranges, &n, err);
+        if (rc)
+            return err_prefix(err, "--counts: ");
+        for (size_t i = 0; !rc && i < n; i++)
+            if (ranges[i].first != ranges[i].last || !ranges[i].first || ranges[i].first > most ||
+                (i && ranges[i].first <= ranges[i - 1].first))
+                rc = err_set(err, ERR_ARG,
+                             "--counts %.100s: give rising numbers from 1 to %zu, half of the model's heads",
+                             counts_text, most);
+        if (rc) {
+            free(ranges);
+            return rc;
+        }
+    } else {
+        while (n < sizeof usual / sizeof *usual && usual[n] <= most)
+            n++;
+    }
+    r->counts = mem_array(n, sizeof *r->counts);
+    for (size_t i = 0; r->counts && i < n; i++)
+        r->counts[i] = ranges ? ranges[i].first : usual[i];
+    r->n_counts = n;
+    free(ranges);
+    return r->counts ? 0 : err_nomem(err, "numbers of heads");
+}
+
+/* The ranking: heads by their mean share, or by the pairs that they hold. */
+static int choose_order(struct job *job, struct err *err)
+{
+    struct heads_report *r = &job->report;
+    size_t n = r->attribution.n_heads;
+    double *score = mem_array(n, sizeof *score);
+    r->order = mem_array(n, sizeof *r->order);
+    if (score && r->order && r->rank_by_map)
+        heads_report_hubs(r, score);
+    else if (score && r->order)
+        head_means(r->attribution.logit, job->facts.n, n, score);
+    int rc = score && r->order ? head_order(score, n, r->order, err) : err_nomem(err, "a ranking of heads");
+    free(score);
+    return rc;
+}
+
+static int run_ranked(struct job *job, struct err *err)
+{
+    struct heads_report *r = &job->report;
+    struct progress_bar bar;
+    int rc = choose_order(job, err);
+    if (rc || !r->n_counts)
+        return rc;
+    const struct head_ranking ranking = {
+        .order = r->order, .n_heads = r->attribution.n_heads, .counts = r->counts, .n_counts = r->n_counts
+    };
+    rc = head_ablation_ranked(&r->ranked, job->session.runtime, job->facts.prompts, job->facts.answers, job->facts.n,
+                              &ranking, &r->ablation, progress_bar_start(&bar, job->cli, "ablation", "facts"), err);
+    progress_bar_end(&bar);
+    return rc;
+}
+
+static int run_singles(struct job *job, struct err *err)
+{
+    struct heads_report *r = &job->report;
+    struct head_ablation_options o = r->ablation;
+    struct progress_bar bar;
+    o.everywhere = false;
+    int rc = head_ablation_singles(&r->singles, job->session.runtime, job->facts.prompts, job->facts.answers,
+                                   job->facts.n, &o, progress_bar_start(&bar, job->cli, "every head", "facts"), err);
+    progress_bar_end(&bar);
+    return rc;
+}
+
+/* --- all of it --- */
+
+static int measure(struct job *job, struct err *err)
+{
+    struct heads_report *r = &job->report;
+    struct progress_bar bar;
+    const struct head_attribution_options o = { .by_source = job->facts.single };
+    const struct head_patterns_options patterns = { .seed = job->cli->seed };
+    int rc = head_attribution_run(&r->attribution, job->session.runtime, job->facts.prompts, job->contrasts,
+                                  job->facts.n, &o, progress_bar_start(&bar, job->cli, "attribution", "facts"), err);
+    progress_bar_end(&bar);
+    if (!rc && !no_ablation)
+        rc = choose_counts(job, err);
+    if (!rc && !no_patterns)
+        rc = head_patterns_run(&r->patterns, job->session.runtime, &patterns, err);
+    if (!rc && relation_map)
+        rc = run_map(job, err);
+    if (!rc && !no_ablation)
+        rc = run_ranked(job, err);
+    if (!rc && !no_ablation && (every_head || job->facts.single))
+        rc = run_singles(job, err);
+    return rc ? rc : heads_report_average(r, job->cli->seed, err);
+}
+
+/* --- results --- */
+
+static int write_text(const char *folder, const char *name, void (*add)(const struct heads_report *, struct strbuf *),
+                      const struct heads_report *r, struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    char *path = file_join(folder, name);
+    add(r, &text);
+    int rc = !path || strbuf_failed(&text) ? err_nomem(err, "a table") : file_write(path, text.data, text.len, err);
+    free(path);
+    strbuf_release(&text);
+    return rc;
+}
+
+static int write_h5(const struct job *job, const char *path, struct err *err)
+{
+    const struct cli *cli = job->cli;
+    const struct provenance provenance = { .command = cli->command_line,
+                                           .model = job->session.model,
+                                           .specials = cli->specials,
+                                           .precision = cli->precision,
+                                           .dtype = STORE_F64,
+                                           .threads = cli->threads,
+                                           .seed = cli->seed };
+    return heads_report_h5(&job->report, &provenance, path, err);
+}
+
+static int write_folder(const struct job *job, struct err *err)
+{
+    const struct heads_report *r = &job->report;
+    const char *folder = job->cli->output;
+    int rc = file_make_folder(folder, err);
+    char *path = file_join(folder, "heads.h5");
+    if (!rc)
+        rc = path ? write_h5(job, path, err) : err_nomem(err, "a path");
+    free(path);
+    rc = rc ? rc : write_text(folder, "heads.csv", heads_report_csv, r, err);
+    if (!rc && r->map.n_relations)
+        rc = write_text(folder, "relations.csv", heads_report_map_csv, r, err);
+    if (!rc && r->ranked.n_variants)
+        rc = write_text(folder, "ablation.csv", heads_report_ablation_csv, r, err);
+    if (rc || no_plots)
+        return rc;
+    rc = heads_report_figures(r, folder, err);
+    if (rc == PLOT_NOT_DRAWN)
+        cli_note(job->cli, "strata: %s", err->msg);
+    return rc < 0 ? rc : 0;
+}
+
+static int write_results(struct job *job, struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    if (job->format == FORMAT_H5)
+        return write_h5(job, job->cli->output, err);
+    if (job->format == FORMAT_CSV)
+        heads_report_csv(&job->report, &text);
+    else if (job->format == FORMAT_JSON)
+        heads_report_json(&job->report, &text);
+    else
+        heads_report_text(&job->report, &text);
+    if (job->format != FORMAT_FOLDER)
+        return output_text(job->cli, &text, 0, err);
+    int rc = cli_print(&text, err);
+    strbuf_release(&text);
+    return rc ? rc : write_folder(job, err);
+}
+
+/* --- set-up --- */
+
+static int choose_format(struct job *job, struct err *err)
+{
+    static const char *const wrong[] = { "png", "svg", "pdf", "txt", "tsv", "jsonl" };
+    struct cli *cli = job->cli;
+    const char *extension = cli->output ? file_extension(cli->output) : "";
+    bool to_stdout = !cli->output || !strcmp(cli->output, "-");
+    job->format = cli->json ? FORMAT_JSON : to_stdout ? FORMAT_TEXT : FORMAT_FOLDER;
+    if (!strcmp(extension, "csv") && !cli->json)
+        job->format = FORMAT_CSV;
+    if (!strcmp(extension, "json"))
+        job->format = FORMAT_JSON;
+    if ((!strcmp(extension, "h5") || !strcmp(extension, "hdf5")) && !cli->json)
+        job->format = FORMAT_H5;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (!strcmp(extension, wrong[i]))
+            return cli_usage(cli, err, "-o %.200s: give a folder (numbers and figures), or a .h5, .csv or .json file",
+                             cli->output);
+    return no_plots && job->format != FORMAT_FOLDER
+               ? cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER")
+               : 0;
+}
+
+static int check(struct job *job, struct err *err)
+{
+    struct cli *cli = job->cli;
+    int rc = cli_text_or_input(cli, "a prompt", err);
+    rc = rc ? rc : fact_options_check(&given, cli, err);
+    rc = rc ? rc : choose_format(job, err);
+    if (!rc && !cli->input && (all_facts || relation_map || every_head))
+        rc = cli_usage(cli, err, "--%s goes with -i: %s",
+                       all_facts      ? "all"
+                       : relation_map ? "relation-map"
+                                      : "every-head",
+                       all_facts      ? "a single fact is measured in any case"
+                       : relation_map ? "a relation is many facts"
+                                      : "of a single prompt every head is taken out in any case");
+    if (!rc && rank_by == 1 && !relation_map)
+        rc = cli_usage(cli, err, "--rank-by map needs --relation-map");
+    if (!rc && no_ablation && (every_head || counts_text || rank_by || mode || at))
+        rc = cli_usage(cli, err, "--no-ablation: the other options are about taking heads out");
+    return rc;
+}
+
+static int open_job(struct job *job, struct err *err)
+{
+    int rc = session_open(&job->session, job->cli, err);
+    rc = rc ? rc : known_facts_read(&job->facts, job->cli, &given, job->session.runtime, all_facts, err);
+    rc = rc ? rc : choose_contrasts(job, err);
+    if (rc)
+        return rc;
+    job->report.model = job->session.model;
+    job->report.facts = &job->facts;
+    job->report.against = strbuf_text(&job->against);
+    job->report.top = top;
+    job->report.seed = job->cli->seed;
+    job->report.rank_by_map = rank_by == 1;
+    job->report.ablation = (struct head_ablation_options){
+        .mode = mode ? ABLATION_MEAN : ABLATION_ZERO, .everywhere = at == 1, .n_draws = draws, .seed = job->cli->seed
+    };
+    if (mode && job->facts.n < 2)
+        return err_set(err, ERR_ARG, "--mode mean: the mean of one fact is the fact itself: give more of them");
+    return strbuf_failed(&job->against) ? err_nomem(err, "a name") : 0;
+}
+
+static void close_job(struct job *job)
+{
+    heads_report_release(&job->report);
+    for (size_t i = 0; i < job->n_rivals; i++)
+        free(job->rivals[i]);
+    free(job->rivals);
+    free(job->contrasts);
+    strbuf_release(&job->against);
+    known_facts_release(&job->facts);
+    session_close(&job->session);
+}
+
+static int run(struct cli *cli, struct err *err)
+{
+    struct job job = { .cli = cli };
+    int rc = check(&job, err);
+    rc = rc ? rc : open_job(&job, err);
+    rc = rc ? rc : measure(&job, err);
+    rc = rc ? rc : write_results(&job, err);
+    close_job(&job);
+    return rc;
+}
+
+const struct command command_heads = {
+    .name = "heads",
+    .arguments = "[-m MODEL] \"PROMPT\" [--subject TEXT] [--answer TEXT] | -i FACTS [-o FOLDER|.h5|.csv|.json]",
+    .summary = "which heads write the answer, what their weights hold, and the answer without them",
+    .details =
+        "For each head, at the last token: what it adds to the answer's logit and how much of that it read from the\n"
+        "subject (norm convention: attribution), how much it looks at the subject, what becomes of p(answer) without "
+        "it,\n"
+        "and its previous-token, duplicate-token and induction scores on random tokens that are repeated (4 prompts "
+        "of\n"
+        "100, --seed). With -i: means over the facts whose answer the model has on rank 1, with 95 % bootstrap bands\n"
+        "over subjects. Then the first heads are taken out together, against as many random ones (5 draws).\n"
+        "\n"
+        "  strata heads \"The Colosseum is located in the city of\" --subject Colosseum --answer Rome\n"
+        "  strata heads -i facts.jsonl --relation-map --rank-by map --against relation -o heads\n"
+        "\n"
+        "--relation-map reads weights only (MAPS; Elhelo and Geva 2024): for each relation of the file the share of\n"
+        "pairs (subject, answer), each one token with its leading space, whose answer is among the 10 tokens that the\n"
+        "head writes for MLP0(ln2(E_subject)), through ln1's and the final norm's gain; `suppress` is the same with "
+        "the\n"
+        "sign flipped, `control` with the relation's answers dealt out anew, `(copying)` the subject itself as top 1.\n"
+        "A folder gets heads.h5 (format strata-heads), heads.csv, ablation.csv, relations.csv and figures.\n",
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
+    .options = options,
+    .most_arguments = 1,
+    .run = run,
+};

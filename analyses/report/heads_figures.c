@@ -1,0 +1,240 @@
+/* Figures of heads. */
+#include "analyses/plot/figures.h"
+#include "analyses/plot/plot.h"
+#include "analyses/report/heads_report.h"
+#include "analyses/report/token_text.h"
+#include "core/base/file.h"
+#include "core/base/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct figures {
+    const struct heads_report *r;
+    const char *folder;
+    struct plots plots;
+    struct strbuf subtitle;
+};
+
+static struct plot_target target(struct figures *f, const char *name, const char *title, const char *about)
+{
+    const struct known_facts *k = f->r->facts;
+    strbuf_reset(&f->subtitle);
+    strbuf_addf(&f->subtitle, "%s; ", about);
+    if (k->n == 1) {
+        plot_show(&f->subtitle, k->facts[0]->text, 50);
+        strbuf_adds(&f->subtitle, " \xe2\x86\x92 ");
+        token_text_padded(&f->subtitle, f->r->model, k->answers[0], 0);
+    } else {
+        strbuf_addf(&f->subtitle, "n = %zu facts", k->n);
+    }
+    strbuf_adds(&f->subtitle, "; ");
+    plot_show(&f->subtitle, file_base_name(f->r->model->path), 36);
+    return (struct plot_target){
+        .folder = f->folder, .name = name, .title = title, .subtitle = strbuf_text(&f->subtitle), .plots = &f->plots
+    };
+}
+
+struct layer_map {
+    const char *name, *title, *about, *value_name;
+    const double *values;
+    bool diverging;
+};
+
+static int draw_map(struct figures *f, const struct layer_map *m, struct err *err)
+{
+    const struct model_config *c = &f->r->model->config;
+    const struct heat_figure figure = { .n_rows = c->n_layers,
+                                        .n_columns = c->n_heads,
+                                        .values = m->values,
+                                        .row_name = "layer",
+                                        .column_name = "head",
+                                        .value_name = m->value_name,
+                                        .row_prefix = "L",
+                                        .column_prefix = "H",
+                                        .n_marked = 5,
+                                        .diverging = m->diverging };
+    const struct plot_target to = target(f, m->name, m->title, m->about);
+    return plot_heat(&to, &figure, err);
+}
+
+static bool any_finite(const double *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(values[i]))
+            return true;
+    return false;
+}
+
+static int draw_maps(struct figures *f, struct err *err)
+{
+    const struct heads_report *r = f->r;
+    const char *norm = "norm convention: attribution";
+    const struct layer_map maps[] = {
+        { "logit", "What each head adds to the answer's logit", norm, "mean logits", r->mean, true },
+        { "from_subject", "Of that, what was read from the subject's tokens", norm, "mean logits", r->from_subject,
+          true },
+        { "to_subject", "Attention of the last token on the subject", "last token", "mean attention weight",
+          r->to_subject, false },
+        { "without", "p(answer) without each head", "z of one head replaced at the last token",
+          "mean change of p(answer), %", r->single_drop, true },
+        { "previous", "Previous-token heads", "random tokens, repeated", "mean attention weight",
+          r->patterns.score[PATTERN_PREVIOUS], false },
+        { "duplicate", "Duplicate-token heads", "random tokens, repeated", "mean attention weight",
+          r->patterns.score[PATTERN_DUPLICATE], false },
+        { "induction", "Induction heads", "random tokens, repeated", "mean attention weight",
+          r->patterns.score[PATTERN_INDUCTION], false },
+        { "hubs", "Pairs <entity, attribute> in each head's weights",
+          "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U", "share of all relations' pairs",
+          r->map.n_relations ? r->hub : NULL, false },
+    };
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof maps / sizeof *maps; i++)
+        if (maps[i].values && any_finite(maps[i].values, r->attribution.n_heads))
+            rc = draw_map(f, &maps[i], err);
+    return rc;
+}
+
+/* --- heads by source token, of one fact --- */
+
+static int draw_sources(struct figures *f, struct err *err)
+{
+    enum { ROWS = 16 };
+    const struct heads_report *r = f->r;
+    const struct head_attribution *a = &r->attribution;
+    if (!a->source || r->facts->n != 1)
+        return 0;
+    const struct prepared *fact = r->facts->facts[0];
+    size_t n = fact->tokens.n, rows = a->n_heads < ROWS ? a->n_heads : ROWS;
+    char names[ROWS][HEAD_NAME_MAX];
+    const char *labels[ROWS];
+    double *values = mem_array(rows * n, sizeof *values);
+    char **tokens = mem_zeroed(n, sizeof *tokens);
+    int rc = values && tokens ? 0 : err_nomem(err, "a figure");
+    for (size_t k = 0; !rc && k < n; k++)
+        rc = token_text_copy(r->model, fact->tokens.id[k], &tokens[k], err);
+    for (size_t i = 0; !rc && i < rows; i++) {
+        labels[i] = heads_report_name(r, r->by_mean[i], names[i]);
+        for (size_t k = 0; k < n; k++)
+            values[i * n + k] = a->source[r->by_mean[i] * n + k];
+    }
+    const struct heat_figure figure = { .n_rows = rows,
+                                        .n_columns = n,
+                                        .values = values,
+                                        .row_labels = labels,
+                                        .column_labels = (const char *const *)tokens,
+                                        .row_name = "head, by what it adds",
+                                        .column_name = "token that is read",
+                                        .value_name = "logits",
+                                        .diverging = true,
+                                        .rows_down = true };
+    if (!rc) {
+        const struct plot_target to =
+            target(f, "sources", "Where the heads read what they add to the answer's logit", "norm: attribution");
+        rc = plot_heat(&to, &figure, err);
+    }
+    for (size_t k = 0; tokens && k < n; k++)
+        free(tokens[k]);
+    free(tokens);
+    free(values);
+    return rc;
+}
+
+/* --- ablation --- */
+
+static void fill_ablation(const struct heads_report *r, double *numbers, size_t n)
+{
+    struct ablation_effect base = ablation_base(&r->ranked);
+    numbers[0] = numbers[n] = numbers[2 * n] = numbers[3 * n] = base.probability;
+    for (size_t c = 0; c < r->n_counts; c++) {
+        struct ablation_effect mean, sd;
+        ablation_control(&r->ranked, c, &mean, &sd);
+        numbers[1 + c] = ablation_effect(&r->ranked, c).probability;
+        numbers[n + 1 + c] = mean.probability;
+        numbers[2 * n + 1 + c] = fmax(0, mean.probability - sd.probability);
+        numbers[3 * n + 1 + c] = mean.probability + sd.probability;
+    }
+}
+
+static int draw_ablation(struct figures *f, struct err *err)
+{
+    const struct heads_report *r = f->r;
+    size_t n = r->n_counts + 1;
+    if (!r->ranked.n_variants)
+        return 0;
+    double *numbers = mem_array(4 * n, sizeof *numbers);
+    char(*texts)[24] = mem_array(n, sizeof *texts);
+    const char **labels = mem_array(n, sizeof *labels);
+    int rc = numbers && texts && labels ? 0 : err_nomem(err, "a figure");
+    if (!rc) {
+        for (size_t i = 0; i < n; i++) {
+            snprintf(texts[i], sizeof *texts, "%zu", i ? r->counts[i - 1] : 0);
+            labels[i] = texts[i];
+        }
+        fill_ablation(r, numbers, n);
+        const struct curve_line lines[] = {
+            { .name = r->rank_by_map ? "heads that hold most pairs" : "heads that add most", .middle = numbers },
+            { .name = "random heads", .middle = numbers + n, .low = numbers + 2 * n, .high = numbers + 3 * n }
+        };
+        const struct curve_figure figure = { .n_layers = n,
+                                             .n_lines = 2,
+                                             .labels = labels,
+                                             .lines = lines,
+                                             .x_name = "heads taken out",
+                                             .y_name = "mean p(answer)",
+                                             .band_name = "sd over draws",
+                                             .y_low = 0,
+                                             .y_high = NAN };
+        const struct plot_target to =
+            target(f, "ablation", "The answer without heads", r->ablation.everywhere ? "at every token" : "last token");
+        rc = plot_curves(&to, &figure, err);
+    }
+    free(labels);
+    free(texts);
+    free(numbers);
+    return rc;
+}
+
+/* --- weights --- */
+
+static int draw_relations(struct figures *f, struct err *err)
+{
+    const struct heads_report *r = f->r;
+    size_t n = r->map.n_relations;
+    if (!n)
+        return 0;
+    const char **names = mem_array(n, sizeof *names);
+    if (!names)
+        return err_nomem(err, "a figure");
+    for (size_t i = 0; i < n; i++)
+        names[i] = r->relations[i].name;
+    const struct maps_figure figure = { .n_maps = n,
+                                        .n_rows = r->model->config.n_layers,
+                                        .n_columns = r->model->config.n_heads,
+                                        .values = r->map.promote,
+                                        .names = names,
+                                        .row_name = "layer",
+                                        .column_name = "head",
+                                        .row_prefix = "L",
+                                        .column_prefix = "H",
+                                        .value_name = "share of the relation's pairs" };
+    struct plot_target to = target(f, "relations", "Relations in the weights of each head",
+                                   "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U (copying: top 1)");
+    int rc = plot_maps(&to, &figure, err);
+    free(names);
+    return rc;
+}
+
+int heads_report_figures(const struct heads_report *r, const char *folder, struct err *err)
+{
+    struct figures f = { .r = r, .folder = folder };
+    struct err ignored;
+    int rc = draw_maps(&f, err);
+    rc = rc ? rc : draw_sources(&f, err);
+    rc = rc ? rc : draw_ablation(&f, err);
+    rc = rc ? rc : draw_relations(&f, err);
+    int drawn = plots_wait(&f.plots, rc < 0 ? &ignored : err);
+    strbuf_release(&f.subtitle);
+    return rc < 0 ? rc : drawn;
+}
