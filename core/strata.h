@@ -27,7 +27,15 @@
  *             return fprintf(stderr, "%s\n", err.msg), 1;
  *         struct prompt prompt = { .tokens = t.id, .n_tokens = t.n };
  *         struct forward f = { .prompts = &prompt, .n_prompts = 1, .reads = &reads, .sink = &sink };
- *         return runtime_forward(rt, &f, &err) ? 1 : 0;
+ *         int rc = runtime_forward(rt, &f, &err);
+ *         if (rc)
+ *             fprintf(stderr, "%s\n", err.msg);
+ *         site_set_release(&reads);
+ *         tokens_release(&t);
+ *         runtime_free(rt);
+ *         model_free(model);
+ *         pool_free(pool);
+ *         return rc ? 1 : 0;
  *     }
  *
  *     cc example.c $(pkg-config --cflags --libs strata)
