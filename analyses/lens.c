@@ -228,6 +228,11 @@ static int step(struct job *job, struct progress *progress, uint64_t total, stru
     return err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", job->n_prompts);
 }
 
+static int check_any(const struct job *job, size_t n_prompts, struct err *err)
+{
+    return n_prompts ? 0 : err_set(err, ERR_FORMAT, "%s: holds no prompts", input_name(job->cli));
+}
+
 /* --- text results --- */
 
 static void add_prompts(const struct job *job, const struct lens_report *r, const struct batch *batch,
@@ -281,6 +286,7 @@ static int stream_text(struct job *job, enum format format, struct output *outpu
     progress_bar_end(&bar);
     if (format == FORMAT_JSON)
         lens_report_json_end(&text);
+    rc = rc ? rc : check_any(job, job->n_prompts, err);
     rc = rc ? rc : output_add(output, &text, err);
     strbuf_release(&text);
     return rc;
@@ -323,7 +329,7 @@ static int announce(struct job *job, struct lens_writer *w, size_t *n_prompts, s
             rc = err_set(err, ERR_INTERRUPTED, "interrupted while reading the facts");
     }
     close_source(job);
-    return rc;
+    return rc ? rc : check_any(job, *n_prompts, err);
 }
 
 static int start_file(struct job *job, struct lens_writer *w, struct err *err)

@@ -1,5 +1,6 @@
 /* strata trace: one fact layer by layer, as a picture in the terminal and a folder of figures. */
 #include "analyses/cli/fact_options.h"
+#include "analyses/cli/input.h"
 #include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
@@ -189,6 +190,8 @@ static int trace_batches(struct job *job, struct batcher *batcher, struct err *e
             break;
     }
     progress_bar_end(&bar);
+    if (!rc && !done)
+        rc = err_set(err, ERR_FORMAT, "%s: holds no prompts", input_name(job->cli));
     return rc;
 }
 

@@ -254,3 +254,15 @@ interrupted() {
     expect 1 "bad.jsonl: line 2"
     [ ! -e bad.h5 ]
 }
+
+@test "a file without prompts is an error" {
+    echo >none.jsonl
+    strata lens -m "$TINY" -i none.jsonl
+    expect 1 "none.jsonl: holds no prompts"
+    strata lens -m "$TINY" -i none.jsonl -o none.csv
+    expect 1 "none.jsonl: holds no prompts"
+    [ ! -e none.csv ]
+    strata lens -m "$TINY" -i none.jsonl -o none.h5
+    expect 1 "none.jsonl: holds no prompts"
+    one_line
+}

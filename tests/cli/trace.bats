@@ -151,3 +151,10 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
     expect 0
     [[ $output == *"answer    ␣Paris (token 1055, the first of "* ]]
 }
+
+@test "a file without prompts is an error" {
+    echo >none.jsonl
+    strata trace -m "$TINY" -i none.jsonl
+    expect 1 "none.jsonl: holds no prompts"
+    one_line
+}
