@@ -157,6 +157,7 @@ static int character_class(struct scan *s, struct err *err)
     strbuf_addc(&s->out, *s->at++);
     if (s->at < s->end && *s->at == '^')
         strbuf_addc(&s->out, *s->at++);
+    const char *first = s->at;
     if (s->at < s->end && *s->at == ']')
         return refuse(s, "an unescaped ] at the start of a class", 38, err);
     while (s->at < s->end && *s->at != ']') {
@@ -165,9 +166,15 @@ static int character_class(struct scan *s, struct err *err)
         if (*s->at == '&' && s->at + 1 < s->end && s->at[1] == '&')
             return refuse(s, s->at, 2, err);
         if (*s->at == '\\') {
+            /* \s and the like are spelt out as ranges, which a '-' beside them would join. */
+            const char *from = s->at;
+            bool many = s->at + 1 < s->end && strchr("sdpSDP", s->at[1]),
+                 after_dash = from[-1] == '-' && from - 1 > first;
             int rc = escape(s, true, err);
             if (rc)
                 return rc;
+            if (many && (after_dash || (s->end - s->at > 1 && *s->at == '-' && s->at[1] != ']')))
+                return refuse(s, "a range with a class at its end", 31, err);
         } else
             strbuf_addc(&s->out, *s->at++);
     }

@@ -144,12 +144,17 @@ static void expect_split(const char *pattern, const char *rest, const char *mess
 static void regexes_that_engines_read_differently_are_refused(void **state)
 {
     (void)state;
-    static const char *const parts[] = { "\\w+",     "\\bx",  "a\\h",    "\\R",         "\\X",    "\\K",     "\\p{Han}",
-                                         "\\p{^L}",  "\\pL",  "[a[b]]",  "[[:alpha:]]", "[a&&b]", "(?i)a",   "(?m:a)",
-                                         "(*UTF)a",  "a{,3}", "a{2,3}+", "\\1",         "(?R)",   "(?<n>a)", "\\xff",
-                                         "[\\P{L}]", "[]a]",  "\\v",     "\\p{Cn}",     "\\C",    "\\Q",     "(?" };
+    static const char *const parts[] = { "\\w+",     "\\bx",    "a\\h",    "\\R",          "\\X",         "\\K",
+                                         "\\p{Han}", "\\p{^L}", "\\pL",    "[a[b]]",       "[[:alpha:]]", "[a&&b]",
+                                         "(?i)a",    "(?m:a)",  "(*UTF)a", "a{,3}",        "a{2,3}+",     "\\1",
+                                         "(?R)",     "(?<n>a)", "\\xff",   "[\\P{L}]",     "[]a]",        "\\v",
+                                         "\\p{Cn}",  "\\C",     "\\Q",     "[\\s-\u4e00]", "[a-\\s]",     "[\\p{N}-z]",
+                                         "(?" };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         expect_split(parts[i], ISOLATED, "which is not supported");
+    struct strbuf pre = split_json("[-\\s]+|[^\\s\\p{L}-]+|[+-]|\\u4e00|\\x{4e00}|\\d\\D|\\P{L}", ISOLATED);
+    tokenizer_free(open_good((struct parts){ .pre = strbuf_text(&pre) }));
+    strbuf_release(&pre);
     expect_split("a(b", ISOLATED, "cannot be compiled: missing closing parenthesis");
     expect_split("[a", ISOLATED, "has a class without its end");
     expect_split("*a", ISOLATED, "cannot be compiled");
