@@ -382,7 +382,7 @@ static void set_noise(struct job *job)
     double spread = subject_spread(&job->spread);
     if (job->noise_factor > 0) {
         job->options.noise = job->noise_factor * spread;
-        snprintf(job->noise_rule, sizeof job->noise_rule, "s%g: %g x %.6g, the spread of the subjects' embeddings",
+        snprintf(job->noise_rule, sizeof job->noise_rule, "s%g: %g x %.4g, the spread of the subjects' embeddings",
                  job->noise_factor, job->noise_factor, spread);
     } else
         snprintf(job->noise_rule, sizeof job->noise_rule, "given");

@@ -34,8 +34,8 @@ static void add_settings(const struct causal_report *r, struct strbuf *out)
 {
     const struct causal_options *o = r->options;
     strbuf_addf(out, "model     %s\n", file_base_name(r->model->path));
-    strbuf_addf(out, "noise     %.4g (%s) on the subject's token embeddings, mean of %zu draws, seed %llu\n", o->noise,
-                r->noise_rule, o->n_samples, (unsigned long long)o->seed);
+    strbuf_addf(out, "noise     %.4g (%s)\n", o->noise, r->noise_rule);
+    strbuf_addf(out, "samples   %zu draws, seed %llu\n", o->n_samples, (unsigned long long)o->seed);
     strbuf_addf(out, "windows   mlp and attn are restored over %zu layers around each\n", o->window);
 }
 
@@ -43,7 +43,7 @@ static void add_column_heads(const struct causal_report *r, struct strbuf *out)
 {
     for (enum causal_kind k = 0; causal_is_grid(k); k++)
         if (wants(r, k))
-            strbuf_addf(out, "  %14s", causal_kind_name(k));
+            strbuf_addf(out, "  %12s", causal_kind_name(k));
     strbuf_addc(out, '\n');
 }
 
@@ -63,9 +63,9 @@ static void add_token_rows(const struct causal_report *r, const struct causal_fa
             const double *p = t->p[k] + i * t->n_layers;
             size_t peak = peak_of(p, t->n_layers);
             if (i < f->fact.subject_begin)
-                strbuf_addf(out, "  %14s", "0");
+                strbuf_addf(out, "  %12s", "0");
             else
-                strbuf_addf(out, "  %+9.4f L%-3zu", p[peak] - t->corrupted, peak);
+                strbuf_addf(out, "  L%-2zu %+8.4f", peak, p[peak] - t->corrupted);
         }
         strbuf_addc(out, '\n');
     }
@@ -78,12 +78,10 @@ static void add_severed(const struct causal_report *r, const struct causal_fact 
         return;
     const double *state = t->p[CAUSAL_STATE] + (f->fact.subject_end - 1) * t->n_layers;
     size_t peak = peak_of(state, t->n_layers);
-    strbuf_addf(
-        out,
-        "  severed paths, last subject token, L%zu: state %+.4f, later FFN frozen %+.4f, later attention frozen "
-        "%+.4f\n",
-        peak, state[peak] - t->corrupted, t->p[CAUSAL_SEVERED_MLP][peak] - t->corrupted,
-        t->p[CAUSAL_SEVERED_ATTN][peak] - t->corrupted);
+    strbuf_addf(out,
+                "  severed at the last subject token, L%zu: state %+.4f, FFN frozen %+.4f, attention frozen %+.4f\n",
+                peak, state[peak] - t->corrupted, t->p[CAUSAL_SEVERED_MLP][peak] - t->corrupted,
+                t->p[CAUSAL_SEVERED_ATTN][peak] - t->corrupted);
 }
 
 static void add_fact(const struct causal_report *r, const struct causal_fact *f, struct strbuf *out)
