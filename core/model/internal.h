@@ -63,6 +63,8 @@ void source_release(struct source *source);
 /* Files of a folder source. */
 bool source_has(const struct source *source, const char *name);
 int source_open(const struct source *source, const char *name, struct file_map *map, struct err *err);
+/* The same for settings in JSON, which are refused beyond 16 MiB: parsing takes twenty times as much memory. */
+int source_open_settings(const struct source *source, const char *name, struct file_map *map, struct err *err);
 
 /* --- config*.c: m->config, m->layers (windows), m->rope_frequency, storage->arch, biased --- */
 

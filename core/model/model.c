@@ -94,7 +94,7 @@ static int open_folder(struct model *m, struct source *source, struct err *err)
         return err_set(err, ERR_NOTFOUND,
                        "%s: has no config.json: give a folder with config.json and %s, or a GGUF file", m->path,
                        weights_name);
-    int rc = source_open(source, "config.json", &map, err);
+    int rc = source_open_settings(source, "config.json", &map, err);
     if (rc)
         return rc;
     m->file_format = mem_strdup("safetensors");

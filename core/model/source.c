@@ -192,3 +192,15 @@ int source_open(const struct source *source, const char *name, struct file_map *
     free(path);
     return rc;
 }
+
+int source_open_settings(const struct source *source, const char *name, struct file_map *map, struct err *err)
+{
+    enum { MOST = 16 << 20 };
+    int rc = source_open(source, name, map, err);
+    if (rc || map->size <= MOST)
+        return rc;
+    rc = err_set(err, ERR_FORMAT, "%s: has %zu bytes, more than %d MiB: settings are smaller", map->name, map->size,
+                 MOST >> 20);
+    file_map_close(map);
+    return rc;
+}

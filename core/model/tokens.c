@@ -78,7 +78,7 @@ static int set_bos_eos(struct model *m, const struct source *source, const json_
     json_t *settings = NULL;
     if (source_has(source, name)) {
         struct file_map map;
-        int rc = source_open(source, name, &map, err);
+        int rc = source_open_settings(source, name, &map, err);
         if (rc)
             return rc;
         rc = json_parse(map.data, map.size, map.name, &settings, err);

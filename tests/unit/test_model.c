@@ -184,6 +184,26 @@ static void damaged_weight_files_are_refused(void **state)
     assert_open_refused(in_folder("llama"), ERR_FORMAT, "llama/config.json: is no valid JSON");
 }
 
+static void settings_of_any_size_are_not_parsed(void **state)
+{
+    (void)state;
+    enum { N = (16 << 20) + 1 };
+    char *zeros = malloc(N);
+    struct llama_files f = llama_default();
+    assert_non_null(zeros);
+    memset(zeros, '0', N);
+    for (size_t i = 1; i < N; i += 2)
+        zeros[i] = ',';
+    memcpy(zeros, "{\"a\":[", 6);
+    llama_write_folder(&f, in_folder("bomb"));
+    llama_write(in_folder("bomb"), "config.json", zeros, N);
+    assert_open_refused(in_folder("bomb"), ERR_FORMAT, "config.json: has 16777217 bytes, more than 16 MiB");
+    llama_write_folder(&f, in_folder("bomb"));
+    llama_write(in_folder("bomb"), "tokenizer_config.json", zeros, N);
+    model_free(must_open(in_folder("bomb"))); /* not read without a tokenizer */
+    free(zeros);
+}
+
 static void shards_are_put_together(void **state)
 {
     (void)state;
@@ -601,6 +621,7 @@ int main(void)
         cmocka_unit_test(wrong_tensors_are_named),
         cmocka_unit_test(copies_and_buffers_are_accepted),
         cmocka_unit_test(damaged_weight_files_are_refused),
+        cmocka_unit_test(settings_of_any_size_are_not_parsed),
         cmocka_unit_test(shards_are_put_together),
         cmocka_unit_test(a_tokenizer_larger_than_the_vocabulary_is_refused),
         cmocka_unit_test(an_honest_gguf_opens),
