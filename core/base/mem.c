@@ -13,7 +13,10 @@ void *mem_array(size_t n, size_t size)
 
 void *mem_zeroed(size_t n, size_t size)
 {
-    return n && size ? calloc(n, size) : calloc(1, 1);
+    size_t bytes;
+    if (!size_mul(n, size, &bytes) || bytes > PTRDIFF_MAX)
+        return NULL;
+    return calloc(bytes ? bytes : 1, 1);
 }
 
 void *mem_aligned(size_t n, size_t size)
