@@ -96,15 +96,27 @@ static void add_padded(struct strbuf *out, const char *text, size_t width)
 {
     struct strbuf shown = STRBUF_INIT;
     plot_show(&shown, text, 16);
-    strbuf_addf(out, "%s%*s", strbuf_text(&shown), (int)(width - plot_width(strbuf_text(&shown))), "");
+    size_t used = plot_width(strbuf_text(&shown));
+    strbuf_addf(out, "%s%*s", strbuf_text(&shown), used < width ? (int)(width - used) : 0, "");
     strbuf_release(&shown);
 }
 
 static void add_text_summary(struct strbuf *out, const char *what, const struct depth_summary *d, size_t n_facts)
 {
     if (d->n)
-        strbuf_addf(out, "%s: layer %.3g (median; quartiles %.3g and %.3g; %zu of %zu facts)\n", what, d->median, d->q1,
+        strbuf_addf(out, "%s: depth %.3g (median; quartiles %.3g and %.3g; %zu of %zu facts)\n", what, d->median, d->q1,
                     d->q3, d->n, n_facts);
+}
+
+static void add_steepest(const struct curves_report *r, struct strbuf *out)
+{
+    const struct lens_curves *c = r->curves;
+    const double *median = c->value[CURVE_RANK_MEDIAN];
+    strbuf_adds(out, "median rank improves most from ");
+    add_padded(out, r->labels[c->steepest - 1], 0);
+    strbuf_adds(out, " to ");
+    add_padded(out, r->labels[c->steepest], 0);
+    strbuf_addf(out, ": from %.6g to %.6g\n", median[c->steepest - 1], median[c->steepest]);
 }
 
 /* Residual states build on each other; what sublayers and heads write does not, so nothing settles there. */
@@ -143,8 +155,7 @@ void curves_report_text(const struct curves_report *r, struct strbuf *out)
     strbuf_addf(out, "on rank 1 in the end: %zu; on rank 1 before but not in the end: %zu; never: %zu\n",
                 c->final_rank1, c->lost, c->never_rank1);
     if (c->steepest)
-        strbuf_addf(out, "median rank improves most between layers %zu and %zu: from %.6g to %.6g\n", c->steepest - 1,
-                    c->steepest, v[CURVE_RANK_MEDIAN][c->steepest - 1], v[CURVE_RANK_MEDIAN][c->steepest]);
+        add_steepest(r, out);
 }
 
 /* One figure of the set: title, file name, and the curves with everything that differs. */
