@@ -191,13 +191,37 @@ const char *file_extension(const char *path)
     return dot && dot != name ? dot + 1 : "";
 }
 
+static void to_hex(const unsigned char *digest, unsigned n, char hex[65])
+{
+    for (unsigned i = 0; i < n; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    hex[2 * n] = '\0';
+}
+
 void file_sha256(const void *data, size_t size, char hex[65])
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
     if (!EVP_Digest(data, size, digest, &n, EVP_sha256(), NULL) || n != 32)
         n = 0;
-    for (unsigned i = 0; i < n; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    hex[2 * n] = '\0';
+    to_hex(digest, n, hex);
+}
+
+void file_map_sha256(const struct file_map *map, char hex[65])
+{
+    enum { PIECE = 8 << 20 }; /* a multiple of every page size */
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool fine = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
+    for (size_t at = 0; fine && at < map->size; at += PIECE) {
+        size_t size = map->size - at < PIECE ? map->size - at : PIECE;
+        fine = EVP_DigestUpdate(ctx, map->data + at, size);
+        if (map->mapped)
+            madvise((void *)(uintptr_t)(map->data + at), size, MADV_DONTNEED);
+    }
+    if (!fine || !EVP_DigestFinal_ex(ctx, digest, &n) || n != 32)
+        n = 0;
+    EVP_MD_CTX_free(ctx);
+    to_hex(digest, n, hex);
 }

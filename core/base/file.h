@@ -51,5 +51,7 @@ const char *file_extension(const char *path);
 
 /* SHA-256 of bytes, as 64 hexadecimal digits and a NUL. */
 void file_sha256(const void *data, size_t size, char hex[65]);
+/* Of a whole file; the system may take back the memory of what was read, so that large files do not count. */
+void file_map_sha256(const struct file_map *map, char hex[65]);
 
 #endif

@@ -28,7 +28,8 @@ struct loader {
     char (*sha256)[65]; /* [set->n_files] */
     struct part *parts;
     size_t n_parts, n_tasks; /* tasks after those of the hashes */
-    atomic_size_t bad;       /* lowest part that holds NaN or infinity */
+    size_t page_bytes;
+    atomic_size_t bad; /* lowest part that holds NaN or infinity */
 };
 
 static bool in_place(const struct load *load)
@@ -73,6 +74,26 @@ static void widen(const struct part *part, size_t first, size_t rows)
                      part->widened + row * part->columns);
 }
 
+/*
+ * The mapped bytes behind widened rows are not needed any more: without them a process takes the memory of its
+ * float32 weights and little else. They stay readable: the system would fetch them again.
+ */
+static void release_source(const struct loader *loader, const struct part *part, size_t first, size_t rows)
+{
+    const struct tensor *t = part->load->tensor;
+    size_t row_bytes = t->bytes / part->rows, page = loader->page_bytes;
+    for (size_t f = 0; f < loader->set->n_files; f++) {
+        const struct file_map *file = &loader->set->files[f];
+        if (!file->mapped || t->data < file->data || t->data >= file->data + file->size)
+            continue;
+        size_t begin = (size_t)(t->data - file->data) + first * row_bytes, end = begin + rows * row_bytes;
+        begin = (begin + page - 1) / page * page;
+        end = end / page * page;
+        if (begin < end)
+            madvise((void *)(uintptr_t)(file->data + begin), end - begin, MADV_DONTNEED);
+    }
+}
+
 static const struct part *part_of_task(const struct loader *loader, size_t task)
 {
     size_t low = 0, high = loader->n_parts;
@@ -91,15 +112,18 @@ static void load_task(void *arg, size_t index, int worker)
     struct loader *loader = arg;
     (void)worker;
     if (index < loader->set->n_files) { /* the longest tasks go first */
-        file_sha256(loader->set->files[index].data, loader->set->files[index].size, loader->sha256[index]);
+        file_map_sha256(&loader->set->files[index], loader->sha256[index]);
         return;
     }
     index -= loader->set->n_files;
     const struct part *part = part_of_task(loader, index);
     size_t first = (index - part->first_task) * part->rows_per_task, rows = part->rows - first;
     rows = rows < part->rows_per_task ? rows : part->rows_per_task;
-    if (part->widened)
+    if (part->widened) {
         widen(part, first, rows);
+        if (!part->load->pair_heads) /* whose rows come from all over the tensor */
+            release_source(loader, part, first, rows);
+    }
     if (all_finite(data_of(part) + first * part->columns, rows * part->columns))
         return;
     size_t me = (size_t)(part - loader->parts), lowest = atomic_load(&loader->bad);
@@ -201,27 +225,6 @@ static int combine_hashes(struct model *m, const struct loader *loader, struct e
     return files && digits ? 0 : err_nomem(err, "the hashes of the model files");
 }
 
-/*
- * Tells the system that the mapped bytes of what was widened are not needed any more, so that the process takes the
- * memory of its float32 weights and little else. They stay readable: the system would read them again.
- */
-static void release_pages(const struct loader *loader)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    for (size_t f = 0; f < loader->set->n_files; f++) {
-        const struct file_map *file = &loader->set->files[f];
-        for (size_t i = 0; file->mapped && i < loader->n_parts; i++) {
-            const struct tensor *t = loader->parts[i].load->tensor;
-            if (!loader->parts[i].widened || t->data < file->data || t->data >= file->data + file->size)
-                continue;
-            size_t begin = ((size_t)(t->data - file->data) + page - 1) / page * page;
-            size_t end = ((size_t)(t->data - file->data) + t->bytes) / page * page;
-            if (begin < end)
-                madvise((void *)(uintptr_t)(file->data + begin), end - begin, MADV_DONTNEED);
-        }
-    }
-}
-
 static void set_pointers(const struct loader *loader)
 {
     for (size_t i = 0; i < loader->n_parts; i++) {
@@ -234,7 +237,7 @@ static void set_pointers(const struct loader *loader)
 int weights_load(struct model *m, struct pool *pool, struct err *err)
 {
     struct model_storage *s = m->storage;
-    struct loader loader = { .set = model_tensors(m) };
+    struct loader loader = { .set = model_tensors(m), .page_bytes = (size_t)sysconf(_SC_PAGESIZE) };
     char *arena;
     size_t bytes = model_planned_bytes(m);
     atomic_init(&loader.bad, SIZE_MAX);
@@ -250,7 +253,6 @@ int weights_load(struct model *m, struct pool *pool, struct err *err)
         pool_run(pool, loader.set->n_files + loader.n_tasks, load_task, &loader);
         if (!(rc = name_bad(&loader, m->path, err)) && !(rc = combine_hashes(m, &loader, err))) {
             set_pointers(&loader);
-            release_pages(&loader);
             m->weight_bytes = bytes;
         }
     }

@@ -431,6 +431,36 @@ static void sha256_matches_the_standard(void **state)
     assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
+static void files_are_hashed_in_pieces(void **state)
+{
+    (void)state;
+    enum { N = (17 << 20) + 3 };
+    char *bytes = malloc(N), whole[65], pieces[65];
+    struct file_map map;
+    struct err err = { 0 };
+    assert_non_null(bytes);
+    for (size_t i = 0; i < N; i++)
+        bytes[i] = (char)(i * 2654435761u >> 13);
+    file_sha256(bytes, N, whole);
+    assert_int_equal(file_map_memory(&map, "memory", bytes, N, &err), 0);
+    file_map_sha256(&map, pieces);
+    assert_string_equal(pieces, whole);
+    file_sha256(bytes, N, pieces); /* memory is not given back */
+    assert_string_equal(pieces, whole);
+    file_map_close(&map);
+    assert_int_equal(file_write(in_folder("hashed"), bytes, N, &err), 0);
+    assert_int_equal(file_map_open(&map, in_folder("hashed"), &err), 0);
+    file_map_sha256(&map, pieces);
+    assert_string_equal(pieces, whole);
+    assert_memory_equal(map.data, bytes, N);
+    file_map_close(&map);
+    free(bytes);
+    assert_int_equal(file_map_memory(&map, "empty", "", 0, &err), 0);
+    file_map_sha256(&map, pieces);
+    assert_true(!strncmp(pieces, "e3b0c442", 8));
+    file_map_close(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,6 +478,7 @@ int main(void)
         cmocka_unit_test(folders_are_made_with_their_parents),
         cmocka_unit_test(paths_are_taken_apart),
         cmocka_unit_test(sha256_matches_the_standard),
+        cmocka_unit_test(files_are_hashed_in_pieces),
     };
     return cmocka_run_group_tests_name("base", tests, make_folder, remove_folder);
 }
