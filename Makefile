@@ -157,7 +157,8 @@ $(BUILD)/tests/%: tests/%.c $(LIB)
 
 # A test of what is not in the library names those objects.
 $(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS))
-$(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUILD)/analyses/report/curves_%,$(CLI_OBJS))
+$(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUILD)/analyses/report/curves_% \
+    $(BUILD)/analyses/report/page.o,$(CLI_OBJS))
 # Plants faults between the model and its checks.
 $(BUILD)/tests/unit/test_verify: LDFLAGS_ALL += -Wl,--wrap=runtime_forward
 

@@ -156,7 +156,7 @@ static int write_folder(const struct cli *cli, const struct curves_report *r, st
     rc = rc ? rc : curves_report_figures(r, cli->output, err);
     if (rc == PLOT_NOT_DRAWN)
         cli_note(cli, "strata: %s", err->msg);
-    return rc < 0 ? rc : 0;
+    return rc < 0 ? rc : curves_report_page(r, cli->output, err);
 }
 
 static int write_text(struct cli *cli, enum format format, const struct curves_report *r, struct err *err)
@@ -233,10 +233,10 @@ const struct command command_curves = {
         "  strata curves capitals.h5\n"
         "  strata curves capitals.h5 -o capitals\n"
         "\n"
-        "Without -o: a table. A folder gets curves.csv, curves.json and the figures rank, probability, hits,\n"
-        "candidates, depth (of residual states), heads (of heads) and competitors (where facts name their relation),\n"
-        "each as .svg, .png, the numbers (.dat) and the script (.gp) that draws them. Where gnuplot is missing the\n"
-        "pictures are missing too, a note says so, and the exit status is still 0.\n",
+        "Without -o: a table. A folder gets index.html (open it first), curves.csv, curves.json and the figures\n"
+        "rank, probability, hits, candidates, depth (of residual states), heads (of heads) and competitors (where\n"
+        "facts name their relation), each as .svg, .png, the numbers (.dat) and the script (.gp) that draws them.\n"
+        "Where gnuplot is missing the pictures are missing too, a note says so, and the exit status is still 0.\n",
     .common = COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
     .options = options,
     .least_arguments = 1,

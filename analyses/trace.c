@@ -85,14 +85,13 @@ static int write_folder(struct job *job, const struct trace_report *r, const cha
     int rc = file_make_folder(folder, err);
     rc = rc ? rc : write_h5(job, r, folder, err);
     rc = rc ? rc : write_json(r, folder, err);
-    if (rc || no_plots)
-        return rc;
-    rc = trace_report_figures(r, folder, err);
+    if (!rc && !no_plots)
+        rc = trace_report_figures(r, folder, err);
     if (rc == PLOT_NOT_DRAWN && !job->not_drawn) {
         job->not_drawn = true;
         cli_note(job->cli, "strata: %s", err->msg);
     }
-    return rc < 0 ? rc : 0;
+    return rc < 0 ? rc : trace_report_page(r, folder, !no_plots, err);
 }
 
 static int check_sum(const struct job *job, const struct fact_trace *t, struct err *err)
@@ -284,11 +283,11 @@ const struct command command_trace = {
         "  strata trace -m gpt2 \"The Eiffel Tower is in\" --answer Paris -o eiffel\n"
         "  strata trace -i facts.jsonl --limit 5 -o traces\n"
         "\n"
-        "Without --answer: the model's own top token. A folder gets trace.h5 (format strata-trace: everything),\n"
-        "trace.json and the figures rank, grid, heads and contributions, each as .svg, .png, .dat and .gp; with -i\n"
-        "one folder a fact, FOLDER/00000 and so on. Files of an earlier run are replaced. Where gnuplot is missing\n"
-        "the pictures are missing too, a note says so, and the exit status is still 0; characters that no installed\n"
-        "font has are drawn as boxes.\n",
+        "Without --answer: the model's own top token. A folder gets index.html (open it first), trace.h5 (format\n"
+        "strata-trace: everything), trace.json and the figures rank, grid, heads and contributions, each as .svg,\n"
+        ".png, the numbers (.dat) and the script (.gp) that draws them; with -i one folder a fact, FOLDER/00000 and\n"
+        "so on. Files of an earlier run are replaced. Where gnuplot is missing the pictures are missing too, a note\n"
+        "says so, and the exit status is still 0; characters that no installed font has are drawn as boxes.\n",
     .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON,
     .options = options,
     .most_arguments = 1,

@@ -1,5 +1,6 @@
 #include "analyses/report/curves_report.h"
 #include "analyses/plot/figures.h"
+#include "analyses/report/page.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -306,4 +307,39 @@ int curves_report_figures(const struct curves_report *r, const char *folder, str
     strbuf_release(&caption);
     strbuf_release(&rivals);
     return rc;
+}
+
+int curves_report_page(const struct curves_report *r, const char *folder, struct err *err)
+{
+    static const char *const files[][2] = { { "curves.csv", "every curve, one line a depth" },
+                                            { "curves.json", "the same with what was left out" },
+                                            { NULL, NULL } };
+    struct page page;
+    struct strbuf about = STRBUF_INIT, text = STRBUF_INIT;
+    strbuf_addf(&about, "n = %zu facts, %zu subjects; norm convention: lens; site: ", r->curves->n_facts,
+                r->curves->n_subjects);
+    plot_show(&about, r->site, 40);
+    strbuf_adds(&about, "; model: ");
+    plot_show(&about, r->model, 80);
+    strbuf_adds(&about, "; from ");
+    plot_show(&about, r->source, 120);
+    curves_report_text(r, &text);
+    page_begin(&page, "Answers against depth", strbuf_text(&about));
+    page_figure(&page, folder, "rank", "Median rank of the answer (log scale, 1 on top) with quartiles.");
+    page_figure(&page, folder, "probability", "Mean probability of the answer.");
+    page_figure(&page, folder, "hits", "Share of facts whose answer is the top token, and among the top 10.");
+    page_figure(&page, folder, "candidates", "exp(entropy): between how many tokens the prediction hesitates.");
+    if (is_residual(r))
+        page_figure(&page, folder, "depth", "Where the answer first wins, and from where on the top token stays.");
+    if (heads_per_layer(r))
+        page_figure(&page, folder, "heads", "Mean of 1 / rank of the answer in what each head writes, by itself.");
+    if (r->curves->has_competitors)
+        page_figure(&page, folder, "competitors",
+                    "Probability of the answer, and of other answers of its relation among the top tokens.");
+    page_text(&page, "In numbers", strbuf_text(&text));
+    page_files(&page, files);
+    page.html.failed |= strbuf_failed(&about) || strbuf_failed(&text);
+    strbuf_release(&about);
+    strbuf_release(&text);
+    return page_finish(&page, folder, err);
 }

@@ -39,5 +39,7 @@ void curves_report_text(const struct curves_report *r, struct strbuf *out);
  * 0, PLOT_NOT_DRAWN (all .dat and .gp are there, *err tells why there are no pictures), or negative.
  */
 int curves_report_figures(const struct curves_report *r, const char *folder, struct err *err);
+/* index.html with the figures that are in the folder, and the table. */
+int curves_report_page(const struct curves_report *r, const char *folder, struct err *err);
 
 #endif

@@ -52,5 +52,7 @@ int trace_report_h5(const struct trace_report *r, const struct provenance *p, co
  * rank, grid, heads, contributions in a folder that exists. As plot_finish: 0, PLOT_NOT_DRAWN, or negative.
  */
 int trace_report_figures(const struct trace_report *r, const char *folder, struct err *err);
+/* index.html: the table, and the figures that are in the folder (figures false: none were asked for). */
+int trace_report_page(const struct trace_report *r, const char *folder, bool figures, struct err *err);
 
 #endif

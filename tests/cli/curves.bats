@@ -70,6 +70,7 @@ P
             [ -s new/curves/$name.svg ] && [ -s new/curves/$name.png ] && [ -s new/curves/$name.dat ] && [ -s new/curves/$name.gp ]
         done
         [ -s new/curves/curves.csv ] && [ -s new/curves/curves.json ]
+        [ "$(grep -c '<img src="[a-z]*.svg"' new/curves/index.html)" -eq 6 ]
     done
     grep -q "norm convention: lens" new/curves/rank.gp && grep -q "n = 150 facts" new/curves/rank.gp
 }
@@ -90,6 +91,7 @@ P
     mkdir bin
     run --separate-stderr env PATH="$PWD/bin" "$STRATA" curves "$BATS_FILE_TMPDIR/lens.h5" -o c
     expect 0 "gnuplot is not installed"
+    grep -q "rank: not drawn" c/index.html
     [ -s c/curves.csv ] && [ -s c/rank.dat ] && [ -s c/rank.gp ] && [ ! -e c/rank.png ]
 }
 

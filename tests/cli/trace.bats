@@ -72,6 +72,7 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
             for kind in svg png dat gp; do [ -s out/trace/$name.$kind ]; done
         done
         [ -s out/trace/trace.h5 ] && [ -s out/trace/trace.json ]
+        [ "$(grep -c '<img src="[a-z]*.svg"' out/trace/index.html)" -eq 4 ]
         [ -z "$(ls out/trace | grep partial)" ]
     done
     grep -q "norm convention: lens" out/trace/grid.gp && grep -q "norm convention: attribution" out/trace/heads.gp
@@ -81,7 +82,7 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
 @test "trace.h5 holds everything with its shape" {
     strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris -o out --no-plots
     expect 0
-    [ ! -e out/rank.gp ]
+    [ ! -e out/rank.gp ] && ! grep -q "<img" out/index.html
     h5dump -H out/trace.h5 | tr -s ' \n' ' ' >header
     for want in '"rank" { DATATYPE H5T_STD_I32LE DATASPACE SIMPLE { ( 10, 7 )' \
         '"top_token" { DATATYPE H5T_STD_I32LE DATASPACE SIMPLE { ( 10, 7, 5 )' \
@@ -144,6 +145,25 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
     expect 0 "gnuplot is not installed"
     [ "$(wc -l <<<"$stderr")" -eq 1 ]
     [ -s out/trace.h5 ] && [ -s out/grid.dat ] && [ -s out/grid.gp ] && [ ! -e out/grid.png ]
+}
+
+@test "a hostile prompt stays text on the page" {
+    strata trace -m "$TINY" '<script>alert("x")</script> & <img src=x onerror=y> is' -o out --no-plots
+    expect 0
+    grep -q '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &lt;img' out/index.html
+    ! grep -qi '<script\|<img' out/index.html
+    python3 -c '
+import html.parser
+class Strict(html.parser.HTMLParser):
+    open = []
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+p = Strict()
+p.feed(open("out/index.html", encoding="utf-8").read())
+assert not p.open, p.open'
 }
 
 @test "the answer may have several tokens: the first is traced" {
