@@ -56,6 +56,8 @@ static int tokenize_argument(struct cli *cli, const struct tokenizer *tok, struc
     if (rc)
         return rc;
     rc = tokenizer_encode(tok, text, strlen(text), cli->specials, &tokens, err);
+    if (!rc)
+        cli_note_dropped(cli, tokens.n_dropped);
     if (!rc && cli->json)
         add_json(tok, text, &tokens, &out);
     else if (!rc)
@@ -91,13 +93,16 @@ static int tokenize_input(const struct cli *cli, const struct tokenizer *tok, st
     if (rc)
         return rc;
     facts_keep_blank(facts);
+    size_t n_dropped = 0;
     for (size_t n = 0; !rc && n < cli->limit && (rc = facts_next(facts, &fact, err)) > 0; n++) {
         rc = tokenize_fact(cli, tok, facts, &fact, &tokens, &out, err);
+        n_dropped += tokens.n_dropped;
         if (!rc && cli_interrupted())
             rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", n + 1);
         if (out.len >= FLUSH && !rc)
             rc = output_add(output, &out, err);
     }
+    cli_note_dropped(cli, n_dropped);
     /* What came before a bad line is good. */
     struct err ignored;
     int written = output_add(output, &out, rc ? &ignored : err);

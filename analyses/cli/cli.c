@@ -34,6 +34,13 @@ void cli_catch_signals(void)
     sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of write, too */
 }
 
+void cli_note_dropped(const struct cli *cli, size_t n_bytes)
+{
+    if (n_bytes)
+        cli_note(cli, "%zu byte%s of the text had no token in this vocabulary and %s left out", n_bytes,
+                 n_bytes == 1 ? "" : "s", n_bytes == 1 ? "was" : "were");
+}
+
 bool cli_interrupted(void)
 {
     return interrupted;

@@ -110,6 +110,9 @@ void cli_keep_streams(void);
 int cli_usage(struct cli *cli, struct err *err, const char *format, ...) ERR_PRINTF(3, 4);
 /* A line to stderr, unless --quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) ERR_PRINTF(2, 3);
+/* Says how many bytes of prompts had no token in the vocabulary and were left out, as Hugging Face's tokenizers do; not
+ * for 0. */
+void cli_note_dropped(const struct cli *cli, size_t n_bytes);
 /* True after SIGINT or SIGTERM; commands stop cleanly and return ERR_INTERRUPTED. */
 bool cli_interrupted(void);
 /* All of text to stdout, flushed; ERR_IO for a closed or full one. */

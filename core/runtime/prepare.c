@@ -238,8 +238,9 @@ struct batcher {
     const struct model *model;
     struct facts *facts;
     enum specials specials;
-    size_t limit, batch_rows, n_read; /* facts taken from the file, pending one included */
-    struct prepared pending;          /* did not fit into the last batch */
+    size_t limit, batch_rows, n_dropped;
+    size_t n_read;           /* facts taken from the file, pending one included */
+    struct prepared pending; /* did not fit into the last batch */
     bool has_pending, ended;
     struct batch batch;
     size_t items_capacity, prompts_capacity, offsets_capacity;
@@ -291,6 +292,7 @@ static int fill_pending(struct batcher *b, struct err *err)
     if (rc)
         return rc;
     b->n_read++;
+    b->n_dropped += b->pending.tokens.n_dropped;
     b->has_pending = true;
     return 1;
 }
@@ -353,6 +355,11 @@ int batcher_next(struct batcher *b, struct batch **out, struct err *err)
     int rc = make_views(b, err);
     *out = &b->batch;
     return rc ? rc : 1;
+}
+
+size_t batcher_dropped(const struct batcher *b)
+{
+    return b->n_dropped;
 }
 
 void batcher_close(struct batcher *b)

@@ -66,6 +66,8 @@ int batcher_skip(struct batcher *b, size_t n, struct err *err);
 /* 1: *batch is filled and valid until the next call; 0: end; negative: error. At least one prompt, at most batch_rows
  * rows unless one prompt alone is longer. */
 int batcher_next(struct batcher *b, struct batch **batch, struct err *err);
+/* Bytes of the prompts so far that have no token in the vocabulary and were left out (tokenizer.h). */
+size_t batcher_dropped(const struct batcher *b);
 void batcher_close(struct batcher *b);
 
 #endif
