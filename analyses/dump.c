@@ -88,6 +88,8 @@ int dump_pass_next(struct dump_job *job, struct batch **batch, const unsigned ch
 
 void dump_pass_close(struct dump_job *job)
 {
+    if (job->batcher)
+        job->n_dropped = batcher_dropped(job->batcher);
     batcher_close(job->batcher);
     facts_close(job->facts);
     job->batcher = NULL;
@@ -447,6 +449,7 @@ static void report(const struct dump_job *job, double seconds)
     size_text((double)dump_bytes(&job->plan, &job->counts), size);
     cli_note(job->cli, "%s: %" PRIu64 " prompts, %" PRIu64 " rows of %zu sites, %s, in %.1f s", job->cli->output,
              job->counts.prompts, job->counts.rows, site_set_count(&job->sites), size, seconds);
+    cli_note_dropped(job->cli, job->n_dropped);
 }
 
 static int run(struct cli *cli, struct err *err)

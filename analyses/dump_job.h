@@ -20,6 +20,7 @@ struct dump_job {
     /* One pass over the facts. */
     struct facts *facts;
     struct batcher *batcher;
+    size_t n_dropped;    /* bytes of the prompts without a token */
     unsigned char *keep; /* [rows of the batch]; unused where all are kept */
     size_t keep_capacity;
 

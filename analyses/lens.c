@@ -87,7 +87,7 @@ struct job {
     size_t keep_capacity, answers_capacity, positions_capacity, first_capacity;
     size_t chains_capacity, chain_answers_capacity, chain_lengths_capacity;
 
-    size_t n_prompts, n_rows, n_unanswered, n_several, n_retokenized;
+    size_t n_prompts, n_rows, n_unanswered, n_several, n_retokenized, n_dropped;
 };
 
 /* --- facts --- */
@@ -139,6 +139,8 @@ static int next_batch(struct job *job, struct batch **batch, struct err *err)
 
 static void close_source(struct job *job)
 {
+    if (job->batcher)
+        job->n_dropped = batcher_dropped(job->batcher);
     batcher_close(job->batcher);
     facts_close(job->facts);
     prepared_release(&job->fact);
@@ -496,6 +498,7 @@ static void report(const struct job *job, double seconds)
     if (job->n_retokenized)
         cli_note(cli, "%zu answers were tokenised alone: with them the prompt's own tokens would change",
                  job->n_retokenized);
+    cli_note_dropped(cli, job->n_dropped);
 }
 
 static double now(void)

@@ -405,6 +405,7 @@ static int run_input(struct job *job, struct err *err)
         rc = output_open(&output, job->cli, err);
         rc = rc ? rc : run_batches(job, batcher, &output, err);
         rc = output_close(&output, rc, err);
+        cli_note_dropped(job->cli, batcher_dropped(batcher));
         batcher_close(batcher);
     }
     facts_close(facts);
