@@ -14,7 +14,7 @@
 
 static struct fact_options given;
 static size_t window = SIZE_MAX;
-static bool all_facts, own_answer, no_plots;
+static bool all_facts, own_answer, spare_first, no_plots;
 
 static const struct option options[] = {
     FACT_OPTIONS(given),
@@ -32,6 +32,10 @@ static const struct option options[] = {
       .kind = OPTION_FLAG,
       .value = &own_answer,
       .help = "measure the model's own top token (as in the paper), not the fact's answer" },
+    { .name = "spare-first",
+      .kind = OPTION_FLAG,
+      .value = &spare_first,
+      .help = "never block token 0, which draws attention whatever it is (an attention sink)" },
     { .name = "no-plots", .kind = OPTION_FLAG, .value = &no_plots, .help = "numbers only: no figures in -o FOLDER" },
     OPTIONS_END,
 };
@@ -62,7 +66,8 @@ static int measure(struct job *job, size_t n, bool tokens, struct err *err)
                                        .n_facts = n,
                                        .window = job->report.window,
                                        .known_only = job->report.known_only,
-                                       .tokens = tokens };
+                                       .tokens = tokens,
+                                       .spare_first = spare_first };
     int rc = knockout_run(&k, job->session.runtime, &in, NULL, err);
     if (rc)
         return rc;
@@ -295,6 +300,7 @@ static int open_job(struct job *job, struct err *err)
         .window = window == SIZE_MAX ? knockout_window(m->config.n_layers) : window,
         .own_answer = own_answer || (!job->cli->input && !given.answer),
         .known_only = job->cli->input && !all_facts,
+        .spare_first = spare_first,
     };
     return 0;
 }

@@ -34,10 +34,10 @@ void knockout_thirds(const double *change, size_t n_layers, double out[KNOCKOUT_
 
 /* --- variants --- */
 
-/* The key sets of one fact; ranges are what their positions point to. */
+/* The key sets of one fact, as ranges of tokens. */
 struct key_sets {
-    struct range others[2];
-    size_t n_others;
+    struct range ranges[KNOCKOUT_SETS][2];
+    size_t n[KNOCKOUT_SETS];
 };
 
 /* Every variant has one list of one edit. */
@@ -61,14 +61,20 @@ static void release_plan(struct plan *p)
     free(p->token_ranges);
 }
 
-static void find_others(const struct prompt *p, struct key_sets *sets)
+static void add_range(struct key_sets *sets, enum knockout_keys keys, size_t begin, size_t end)
 {
-    size_t last = p->n_tokens - 1, after = p->subject_end < last ? p->subject_end : last;
-    sets->n_others = 0;
-    if (p->subject_begin)
-        sets->others[sets->n_others++] = (struct range){ 0, p->subject_begin - 1 };
-    if (after < last)
-        sets->others[sets->n_others++] = (struct range){ after, last - 1 };
+    if (begin < end)
+        sets->ranges[keys][sets->n[keys]++] = (struct range){ begin, end - 1 };
+}
+
+static void find_keys(const struct prompt *p, bool spare_first, struct key_sets *sets)
+{
+    size_t last = p->n_tokens - 1, first = spare_first;
+    *sets = (struct key_sets){ 0 };
+    add_range(sets, KNOCKOUT_SUBJECT, p->subject_begin > first ? p->subject_begin : first, p->subject_end);
+    add_range(sets, KNOCKOUT_NON_SUBJECT, first, p->subject_begin < last ? p->subject_begin : last);
+    add_range(sets, KNOCKOUT_NON_SUBJECT, p->subject_end > first ? p->subject_end : first, last);
+    add_range(sets, KNOCKOUT_LAST, last > first ? last : first, p->n_tokens);
 }
 
 static void add_variant(struct plan *p, size_t fact, struct layer_window w, struct positions keys, double *out)
@@ -80,22 +86,23 @@ static void add_variant(struct plan *p, size_t fact, struct layer_window w, stru
                         .at = { .kind = POSITIONS_LAST },
                         .keys = keys,
                         .op = EDIT_BLOCK };
-    bool none = w.begin == w.end || (keys.kind == POSITIONS_NUMBERS && !keys.n_ranges);
+    bool none = w.begin == w.end || !keys.n_ranges;
     p->lists[p->n] = (struct edit_list){ .edits = e, .n = !none, .capacity = 1 };
     p->variants[p->n] = (struct variant){ .run = fact, .edits = &p->lists[p->n] };
     p->out[p->n++] = out;
 }
 
-static void add_fact(struct plan *p, const struct knockout *k, const struct knockout_input *in, size_t fact)
+static void add_fact(struct plan *p, struct knockout *k, const struct knockout_input *in, size_t fact)
 {
     size_t n_tokens = in->prompts[fact].n_tokens;
     struct key_sets *sets = &p->sets[fact];
-    find_others(&in->prompts[fact], sets);
-    const struct positions keys[KNOCKOUT_SETS] = {
-        [KNOCKOUT_SUBJECT] = { .kind = POSITIONS_SUBJECT },
-        [KNOCKOUT_NON_SUBJECT] = { .kind = POSITIONS_NUMBERS, .ranges = sets->others, .n_ranges = sets->n_others },
-        [KNOCKOUT_LAST] = { .kind = POSITIONS_LAST },
-    };
+    struct positions keys[KNOCKOUT_SETS];
+    find_keys(&in->prompts[fact], in->spare_first, sets);
+    for (size_t s = 0; s < KNOCKOUT_SETS; s++) {
+        keys[s] = (struct positions){ .kind = POSITIONS_NUMBERS, .ranges = sets->ranges[s], .n_ranges = sets->n[s] };
+        k->n_empty[s] += !sets->n[s];
+    }
+    k->n_first += !in->prompts[fact].subject_begin;
     for (size_t l = 0; l < k->n_layers; l++) {
         struct layer_window w = knockout_layers(k, l);
         for (size_t s = 0; s < KNOCKOUT_SETS; s++)
@@ -112,7 +119,7 @@ static bool wanted(const struct knockout *k, const struct knockout_input *in, si
     return !in->known_only || k->base_rank[fact] == 1;
 }
 
-static int make_plan(struct plan *p, const struct knockout *k, const struct knockout_input *in, struct err *err)
+static int make_plan(struct plan *p, struct knockout *k, const struct knockout_input *in, struct err *err)
 {
     size_t n = 0, longest = 0;
     for (size_t i = 0; i < in->n_facts; i++) {

@@ -47,6 +47,11 @@ struct knockout_input {
     size_t window;   /* layers; 0 changes nothing */
     bool known_only; /* only facts whose answer is on rank 1; of the others all but the base is NaN */
     bool tokens;     /* also each token of its own as the blocked key */
+    /*
+     * Token 0 is in no key set: a variant, not the paper's. Much attention rests on the first token whatever it is
+     * (an attention sink), so that blocking it is an intervention of its own, in whichever set it falls.
+     */
+    bool spare_first;
 };
 
 struct knockout {
@@ -59,6 +64,8 @@ struct knockout {
     size_t *first_token;           /* [n_facts + 1] where a fact's tokens begin in token_prob */
     double *token_prob;            /* [sum of tokens, n_layers]; NULL unless asked for */
     size_t n_known;                /* facts with base_rank 1 */
+    size_t n_empty[KNOCKOUT_SETS]; /* measured facts where the set has no token, so that nothing changes */
+    size_t n_first;                /* measured facts whose subject has token 0 */
     size_t n_variants, row_layers; /* what it cost, base runs apart */
 };
 
