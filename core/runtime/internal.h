@@ -15,9 +15,11 @@
 #include "core/runtime/runtime.h"
 
 enum {
-    QUERY_BLOCK = 64, /* queries per attention task: bounds the scratch to 64 x keys a worker */
-    CHUNK_ROWS = 64,  /* rows of hook_result and logits held at a time */
-    WIDEN_ROWS = 64,  /* f64: weight rows widened at a time */
+    QUERY_BLOCK = 64,     /* queries per attention task: bounds the scratch to 64 x keys a worker */
+    CHUNK_ROWS = 64,      /* rows of hook_result and logits held at a time */
+    WIDEN_ROWS = 64,      /* f64: weight rows widened at a time */
+    SMALL_OUTPUTS = 1200, /* f32: products of fewer are padded to PADDED_ROWS rows at most (matmul_real.c) */
+    PADDED_ROWS = 16,
 };
 
 enum touch { TOUCH_READ = 1, TOUCH_EDIT = 2 };

@@ -43,7 +43,8 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
     b->value = carve(base, &used, s->logits && c->d_vocab > value ? c->d_vocab : value, real);
     /* A replay also puts together the keys and values of one head there. */
     size_t scores = (QUERY_BLOCK + (s->replay ? 2 * c->d_head : 0)) * s->longest * real;
-    size_t widened = precision == PRECISION_F64 ? WIDEN_ROWS * widest * sizeof(double) : 0;
+    size_t widened = precision == PRECISION_F64 ? WIDEN_ROWS * widest * sizeof(double)
+                                                : (PADDED_ROWS * widest + 2 * SMALL_OUTPUTS) * sizeof(float);
     b->scratch_bytes = ((scores > widened ? scores : widened) + 63) & ~(size_t)63;
     b->scratch = carve(base, &used, (size_t)n_threads, b->scratch_bytes);
 
@@ -250,6 +251,8 @@ static int resolve_edit(const struct pass *p, const struct sequence *s, struct r
                                row->keys, NULL, err);
     if (!rc && row->from)
         rc = resolve_source(p, s, row, err);
+    if (!rc && row->edit->source == EDIT_FROM_MEAN)
+        rc = err_set(err, ERR_ARG, "its mean is not known: give the data set with --mean-over");
     if (rc)
         return err_prefix(
             err, "edit '%s' on prompt %s: ", row->edit->text ? row->edit->text : site_row(row->edit->site)->name,
