@@ -1,63 +1,27 @@
-#include "core/runtime/edit.h"
+#include "core/runtime/edit_internal.h"
 
 #include "core/base/mem.h"
-#include "core/base/strbuf.h"
 #include "core/base/suggest.h"
 
-#include <float.h>
-#include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GRAMMAR "write SITE[@POSITIONS[<-KEYS]][#UNITS] OP [VALUE]"
+/* What follows an operation. */
+enum form { FORM_NOTHING, FORM_VALUE, FORM_MEAN, FORM_PATCH, FORM_FREEZE };
 
 static const struct op {
     const char *name;
-    bool takes_value;
+    enum edit_op op;
+    enum form form;
 } ops[] = {
-#define X(id, text, takes_value) { text, takes_value },
+#define X(id, text, takes_value) { text, EDIT_##id, (takes_value) ? FORM_VALUE : FORM_NOTHING },
     EDIT_OPS(X)
 #undef X
+        { "mean", EDIT_SET, FORM_MEAN },
+    { "patch", EDIT_SET, FORM_PATCH },
+    { "freeze", EDIT_SET, FORM_FREEZE },
 };
 enum { N_OPS = sizeof ops / sizeof *ops };
-
-/* The parts of an edit, their keys in JSON and what stands before them in an expression. */
-#define PARTS(X)                                                                                                       \
-    X(SITE, "site", "")                                                                                                \
-    X(AT, "at", "@")                                                                                                   \
-    X(KEYS, "keys", "<-")                                                                                              \
-    X(UNITS, "units", "#")                                                                                             \
-    X(OP, "op", " ")                                                                                                   \
-    X(VALUE, "value", " ")
-enum part {
-#define X(id, key, before) PART_##id,
-    PARTS(X)
-#undef X
-        N_PARTS
-};
-
-static const char *const part_keys[N_PARTS] = {
-#define X(id, key, before) key,
-    PARTS(X)
-#undef X
-};
-
-static const char *const part_before[N_PARTS] = {
-#define X(id, key, before) before,
-    PARTS(X)
-#undef X
-};
-
-struct piece {
-    const char *text; /* NULL: absent */
-    size_t len;
-};
-
-static int shown(struct piece p)
-{
-    return p.len < 120 ? (int)p.len : 120;
-}
 
 static void release_edit(struct edit *e)
 {
@@ -110,54 +74,82 @@ static int fill_units(struct edit *e, struct piece text, size_t unit, const stru
     return 0;
 }
 
-static int fill_op(struct edit *e, struct piece text, struct err *err)
+static int find_op(struct piece text, const struct op **out, struct err *err)
 {
     struct suggest s;
     char hint[SUGGEST_TEXT_MAX];
     if (!text.len)
-        return err_set(err, ERR_ARG, "the operation is missing: " GRAMMAR);
+        return err_set(err, ERR_ARG, "the operation is missing: " EDIT_GRAMMAR);
     suggest_init(&s, text.text, text.len);
     for (size_t i = 0; i < N_OPS; i++) {
-        if (text.len == strlen(ops[i].name) && !memcmp(text.text, ops[i].name, text.len)) {
-            e->op = (enum edit_op)i;
-            if ((e->op == EDIT_BLOCK || e->op == EDIT_UNIFORM) && e->site != SITE_SCORES)
-                return err_set(err, ERR_ARG, "'%s' acts on attn.hook_attn_scores only, not on %s: use zero",
-                               ops[i].name, site_row(e->site)->name);
+        *out = &ops[i];
+        if (is_word(text, ops[i].name))
             return 0;
-        }
         suggest_consider(&s, ops[i].name);
     }
     suggest_text(&s, "", hint);
     return err_set(err, ERR_NOTFOUND, "'%.*s' is no operation%s", shown(text), text.text,
-                   *hint ? hint : ": write set, add, scale, zero, block or uniform");
+                   *hint ? hint : ": write set, add, scale, zero, mean, patch, freeze, block or uniform");
 }
 
-static int fill_value(struct edit *e, struct piece text, struct err *err)
+/* What takes no value was given one. */
+static int refuse_value(struct edit *e, const struct edit_text *t, const struct op *op, struct err *err)
 {
-    const char *op = ops[e->op].name;
-    if (!ops[e->op].takes_value)
-        return text.text ? err_set(err, ERR_ARG, "'%s' takes no value, but '%.*s' follows", op, shown(text), text.text)
-                         : 0;
-    if (!text.len)
-        return err_set(err, ERR_ARG, "'%s' needs a value, as in '%s 0.5'", op, op);
-    char number[64], *end;
-    if (text.len < sizeof number) {
-        memcpy(number, text.text, text.len);
-        number[text.len] = '\0';
-        e->value = strtod(number, &end);
-        if (end == number + text.len && end > number && isfinite(e->value) && fabs(e->value) <= (double)FLT_MAX)
-            return 0;
-    }
-    return err_set(err, ERR_ARG, "'%.*s' is no finite float32 number", shown(text), text.text);
+    struct piece from = t->part[PART_FROM_RUN].text    ? t->part[PART_FROM_RUN]
+                        : t->part[PART_FROM_SITE].text ? t->part[PART_FROM_SITE]
+                                                       : t->part[PART_FROM_AT];
+    struct piece value = t->part[PART_VALUE];
+    (void)e;
+    if (from.text && op->form != FORM_PATCH)
+        return err_set(err, ERR_ARG, "'%s' takes nothing from elsewhere, but '%.*s' follows: only patch does", op->name,
+                       shown(from), from.text);
+    if ((value.text || t->numbers) && op->form != FORM_VALUE)
+        return err_set(err, ERR_ARG, "'%s' takes no value, but '%.*s' follows", op->name, value.text ? shown(value) : 5,
+                       value.text ? value.text : "array");
+    return 0;
 }
 
-static int fill(struct edit *e, const struct piece parts[N_PARTS], const struct model_config *config, struct err *err)
+static int fill_op(struct edit *e, const struct edit_text *t, const struct edit_context *c, struct err *err)
+{
+    const struct op *op;
+    bool edges = site_row(e->site)->axes == AXES_EDGES;
+    int rc = find_op(t->part[PART_OP], &op, err);
+    rc = rc ? rc : refuse_value(e, t, op, err);
+    if (rc)
+        return rc;
+    e->op = op->op;
+    if ((e->op == EDIT_BLOCK || e->op == EDIT_UNIFORM) && e->site != SITE_SCORES)
+        return err_set(err, ERR_ARG, "'%s' acts on attn.hook_attn_scores only, not on %s: use zero", op->name,
+                       site_row(e->site)->name);
+    switch (op->form) {
+    case FORM_NOTHING:
+        return 0;
+    case FORM_VALUE:
+        return edit_fill_value(e, t, op->name, c, err);
+    case FORM_MEAN:
+        e->source = EDIT_FROM_MEAN;
+        return edges ? err_set(err, ERR_UNSUPPORTED, "'mean' does not act on attention edges: prompts differ in length")
+                     : 0;
+    case FORM_PATCH:
+        return edit_fill_patch(e, t, c, err);
+    case FORM_FREEZE:
+        e->source = EDIT_FROM_RUN;
+        e->run = EDIT_OWN_RUN;
+        e->from_site = e->site;
+        e->from_layer = EDIT_SAME_LAYER;
+        e->from_same = true;
+        return 0;
+    }
+    return 0;
+}
+
+static int fill(struct edit *e, const struct edit_text *t, const struct edit_context *c, struct err *err)
 {
     struct site_span span;
-    struct piece site = parts[PART_SITE], at = parts[PART_AT], keys = parts[PART_KEYS];
+    struct piece site = t->part[PART_SITE], at = t->part[PART_AT], keys = t->part[PART_KEYS];
     if (!site.len)
-        return err_set(err, ERR_ARG, "the site is missing: " GRAMMAR);
-    int rc = site_span_parse(site.text, site.len, config, &span, err);
+        return err_set(err, ERR_ARG, "the site is missing: " EDIT_GRAMMAR);
+    int rc = site_span_parse(site.text, site.len, c->config, &span, err);
     if (rc)
         return rc;
     const struct site_row *row = site_row(span.site);
@@ -173,23 +165,21 @@ static int fill(struct edit *e, const struct piece parts[N_PARTS], const struct 
                        shown(keys), keys.text, row->name);
     if (keys.text && (rc = positions_parse(keys.text, keys.len, &e->keys, err)))
         return rc;
-    rc = fill_units(e, parts[PART_UNITS], span.unit, config, err);
-    rc = rc ? rc : fill_op(e, parts[PART_OP], err);
-    return rc ? rc : fill_value(e, parts[PART_VALUE], err);
+    rc = fill_units(e, t->part[PART_UNITS], span.unit, c->config, err);
+    return rc ? rc : fill_op(e, t, c, err);
 }
 
-static int append(struct edit_list *list, const struct piece parts[N_PARTS], struct piece text,
-                  const struct model_config *config, struct err *err)
+int edit_append(struct edit_list *list, const struct edit_text *t, const struct edit_context *c, struct err *err)
 {
-    struct edit e = { .text = mem_strndup(text.text, text.len) };
-    int rc = e.text ? fill(&e, parts, config, err) : err_nomem(err, "an edit");
+    struct edit e = { .text = mem_strndup(t->whole.text, t->whole.len) };
+    int rc = e.text ? fill(&e, t, c, err) : err_nomem(err, "an edit");
     if (!rc && !mem_grow(&list->edits, &list->capacity, list->n + 1, sizeof *list->edits))
         rc = err_nomem(err, "edits");
     if (!rc) {
         list->edits[list->n++] = e;
         return 0;
     }
-    err_prefix(err, "edit '%.*s': ", shown(text), text.text);
+    err_prefix(err, "edit '%.*s': ", shown(t->whole), t->whole.text);
     release_edit(&e);
     return rc;
 }
@@ -249,132 +239,67 @@ static void split_target(struct piece target, struct piece parts[N_PARTS])
     }
 }
 
-int edit_parse(struct edit_list *list, const char *text, const struct model_config *config, struct err *err)
+/* [SITE][@POSITIONS] [from RUN]; `word` is what follows `patch`. */
+static void split_source(struct piece word, const char **at, struct piece parts[N_PARTS])
 {
-    struct piece parts[N_PARTS] = { { NULL, 0 } };
-    struct piece whole = { text, strlen(text) };
+    if (word.text && !is_word(word, "from")) {
+        struct piece site = take_until(&word, "@");
+        if (site.len)
+            parts[PART_FROM_SITE] = site;
+        if (word.len) {
+            drop(&word, 1);
+            parts[PART_FROM_AT] = word;
+        }
+        word = next_word(at);
+    }
+    if (word.text && is_word(word, "from")) {
+        parts[PART_FROM_RUN] = next_word(at);
+        if (!parts[PART_FROM_RUN].text)
+            parts[PART_FROM_RUN] = (struct piece){ word.text + word.len, 0 };
+    } else
+        *at = word.text ? word.text : *at;
+}
+
+int edit_parse_in(struct edit_list *list, const char *text, const struct model_config *config,
+                  const struct edit_scope *scope, struct err *err)
+{
+    struct edit_text t = { .whole = { text, strlen(text) } };
+    const struct edit_context context = { config, scope };
     const char *at = text;
     struct piece target = next_word(&at);
-    parts[PART_OP] = next_word(&at);
-    parts[PART_VALUE] = next_word(&at);
+    t.part[PART_OP] = next_word(&at);
+    struct piece value = next_word(&at);
+    if (t.part[PART_OP].text && is_word(t.part[PART_OP], "patch"))
+        split_source(value, &at, t.part);
+    else
+        t.part[PART_VALUE] = value;
     struct piece extra = next_word(&at);
     if (!target.text)
-        return err_set(err, ERR_ARG, "edit '%.*s' is empty: " GRAMMAR, shown(whole), text);
+        return err_set(err, ERR_ARG, "edit '%.*s' is empty: " EDIT_GRAMMAR, shown(t.whole), text);
     if (extra.text)
-        return err_set(err, ERR_ARG, "edit '%.*s': '%.*s' is one word too many: " GRAMMAR, shown(whole), text,
+        return err_set(err, ERR_ARG, "edit '%.*s': '%.*s' is one word too many: " EDIT_GRAMMAR, shown(t.whole), text,
                        shown(extra), extra.text);
-    split_target(target, parts);
-    return append(list, parts, whole, config, err);
+    split_target(target, t.part);
+    return edit_append(list, &t, &context, err);
 }
 
-/* --- JSON --- */
-
-static int check_keys(json_t *object, struct err *err)
+int edit_parse(struct edit_list *list, const char *text, const struct model_config *config, struct err *err)
 {
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value)
-    {
-        struct suggest s;
-        char hint[SUGGEST_TEXT_MAX];
-        bool known = false;
-        suggest_init(&s, key, strlen(key));
-        for (size_t i = 0; i < N_PARTS; i++) {
-            known = known || !strcmp(key, part_keys[i]);
-            suggest_consider(&s, part_keys[i]);
-        }
-        suggest_text(&s, "", hint);
-        if (!known)
-            return err_set(err, ERR_FORMAT, "key \"%.60s\" is unknown%s", key,
-                           *hint ? hint : ": an edit has site, at, keys, units, op, value");
-    }
-    return 0;
+    return edit_parse_in(list, text, config, NULL, err);
 }
 
-static int add_numbers(struct strbuf *s, const char *key, const json_t *array, struct err *err)
+bool edit_list_sources(const struct edit_list *list, struct site_set *sites)
 {
-    if (!json_array_size(array))
-        return err_set(err, ERR_FORMAT, "key \"%s\": the array is empty: leave the key out for all", key);
-    for (size_t i = 0; i < json_array_size(array); i++) {
-        const json_t *item = json_array_get(array, i);
-        if (!json_is_integer(item))
-            return err_set(err, ERR_FORMAT, "key \"%s\": the array must hold whole numbers", key);
-        strbuf_addf(s, "%s%lld", i ? "," : "", (long long)json_integer_value(item));
-    }
-    return 0;
-}
-
-/* A part's value as the text that an expression would have. */
-static int add_json_text(struct strbuf *s, enum part part, const json_t *value, struct err *err)
-{
-    const char *key = part_keys[part];
-    bool is_list = part == PART_AT || part == PART_KEYS || part == PART_UNITS;
-    if (part == PART_VALUE) {
-        if (!json_is_number(value))
-            return err_set(err, ERR_FORMAT, "key \"%s\" must be a number", key);
-        strbuf_addf(s, "%.17g", json_number_value(value));
-        return 0;
-    }
-    if (is_list && json_is_array(value))
-        return add_numbers(s, key, value, err);
-    if (is_list && json_is_integer(value)) {
-        strbuf_addf(s, "%lld", (long long)json_integer_value(value));
-        return 0;
-    }
-    if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value))
-        return err_set(err, ERR_FORMAT, "key \"%s\" must be a string%s", key,
-                       is_list ? ", a whole number or an array of them" : "");
-    strbuf_adds(s, json_string_value(value));
-    return 0;
-}
-
-static int parse_object(struct edit_list *list, json_t *object, const struct model_config *config, struct err *err)
-{
-    struct strbuf s = STRBUF_INIT;
-    size_t begin[N_PARTS], end[N_PARTS];
-    int rc = check_keys(object, err);
-    for (enum part i = 0; i < N_PARTS && !rc; i++) {
-        const json_t *value = json_object_get(object, part_keys[i]);
-        begin[i] = end[i] = SIZE_MAX;
-        if (!value || json_is_null(value))
+    bool any = false;
+    for (size_t i = 0; i < list->n; i++) {
+        const struct edit *e = &list->edits[i];
+        if (e->source != EDIT_FROM_RUN)
             continue;
-        strbuf_adds(&s, part_before[i]);
-        begin[i] = s.len;
-        rc = add_json_text(&s, i, value, err);
-        end[i] = s.len;
+        any = true;
+        size_t first = e->from_layer == EDIT_SAME_LAYER ? e->first_layer : e->from_layer;
+        size_t last = e->from_layer == EDIT_SAME_LAYER ? e->last_layer : e->from_layer;
+        for (size_t l = first; l <= last; l++)
+            site_set_add_one(sites, (struct site_ref){ e->from_site, l });
     }
-    if (!rc && strbuf_failed(&s))
-        rc = err_nomem(err, "an edit");
-    if (!rc) {
-        /* The buffer no longer moves. */
-        struct piece parts[N_PARTS] = { { NULL, 0 } };
-        for (size_t i = 0; i < N_PARTS; i++)
-            if (begin[i] != SIZE_MAX)
-                parts[i] = (struct piece){ strbuf_text(&s) + begin[i], end[i] - begin[i] };
-        rc = append(list, parts, (struct piece){ strbuf_text(&s), s.len }, config, err);
-    }
-    strbuf_release(&s);
-    return rc;
-}
-
-int edit_parse_json(struct edit_list *list, const json_t *array, const char *where, const struct model_config *config,
-                    struct err *err)
-{
-    if (!json_is_array(array))
-        return err_set(err, ERR_FORMAT, "%s: edits must be an array of strings or objects", where);
-    for (size_t i = 0; i < json_array_size(array); i++) {
-        json_t *item = json_array_get(array, i);
-        int rc;
-        if (json_is_object(item))
-            rc = parse_object(list, item, config, err);
-        else if (json_is_string(item) && strlen(json_string_value(item)) == json_string_length(item))
-            rc = edit_parse(list, json_string_value(item), config, err);
-        else
-            rc = err_set(err, ERR_FORMAT, "must be a string without NUL bytes or an object");
-        if (rc) {
-            err_prefix(err, "%s: item %zu: ", where, i + 1);
-            return rc;
-        }
-    }
-    return 0;
+    return any;
 }

@@ -5,7 +5,10 @@
  *     blocks.4.attn.hook_z@last#3,7 zero
  *     blocks.0-5.hook_mlp_out@subject scale 0
  *     blocks.10-18.attn.hook_attn_scores@last<-subject block
- *     resid_post:7@subject-last add 0.5
+ *     resid_post:7@subject-last add direction.npy
+ *     hook_embed@subject add noise:0.4
+ *     resid_post:7@subject-last patch from b
+ *     mlp_out:8-29@subject-last freeze
  *
  * SITE: what site_span_parse takes: a full name, a bridge name, a short form
  * (`z:3`, `mlp_out:0-5`), a name with a layer range or `*`; or one head `L4H3`
@@ -14,14 +17,22 @@
  * ranges from 0 (`0,3-5`). On hook_attn_scores and hook_pattern POSITIONS are
  * queries, KEYS (default all) what they look at. UNITS: heads where the site
  * has heads (KV heads for k and v), neurons on mlp sites, as numbers and
- * ranges; default all. OP: set V, add V, scale V, zero, block, uniform.
+ * ranges; default all.
  *
- * `block` (hook_attn_scores only) removes edges before the softmax, so the rest
- * renormalises; a query left without any edge gets a pattern of zeros (as
- * TransformerLens's NaN -> 0). Edges that the causal mask or the window hides
- * stay hidden whatever an edit says. `uniform` (there too) makes the chosen edges' scores equal (0), which over all
- * keys flattens attention: every visible key gets the same weight. Edits of one site apply in the order given, before
- * any read of that site.
+ *     set V, add V     V: a number; FILE.npy or FILE.f32, a vector as long as a row of the site (or as its chosen
+ *                      units), or one for each layer of the span; noise:SIGMA[:SEED], Gaussian
+ *     scale NUMBER, zero
+ *     mean             what the site holds on average over a data set, at the same POSITIONS (probes/site_means.h)
+ *     patch [SITE][@POSITIONS] [from RUN]    what another run has: at another site (`attn_out:3`; `:3` for the same
+ *                      site in layer 3), at other positions (as many, or one for all); RUN: a name of the scope, or
+ *                      `base`, the run of this prompt without these edits. Each part defaults to the edit's own.
+ *     freeze           what the base run has there: severs the paths through it
+ *     block, uniform   on hook_attn_scores only
+ *
+ * `block` removes edges before the softmax, so the rest renormalises; a query left without any edge gets a pattern of
+ * zeros (as TransformerLens's NaN -> 0). Edges that the causal mask or the window hides stay hidden whatever an edit
+ * says. `uniform` makes the chosen edges' scores equal (0), which over all keys flattens attention: every visible key
+ * gets the same weight. Edits of one site apply in the order given, before any read of that site.
  *
  *     struct edit_list edits = { 0 };
  *     if (edit_parse(&edits, "z:4@last#3 zero", &m->config, &err)) ...
@@ -69,8 +80,9 @@ enum edit_op {
 #undef X
 };
 
-/* Where set and add take their value from. */
-enum edit_source { EDIT_FROM_NUMBER, EDIT_FROM_VECTOR, EDIT_FROM_NOISE, EDIT_FROM_RUN };
+/* Where set and add take their value from. MEAN: not known yet, site_means_fill makes it a VECTOR; cannot run before.
+ */
+enum edit_source { EDIT_FROM_NUMBER, EDIT_FROM_VECTOR, EDIT_FROM_NOISE, EDIT_FROM_RUN, EDIT_FROM_MEAN };
 #define EDIT_OWN_RUN SIZE_MAX
 #define EDIT_SAME_LAYER SIZE_MAX
 
@@ -99,16 +111,36 @@ struct edit_list {
     size_t n, capacity;
 };
 
-/* Appends. An expression that names nothing, is out of range or is not editable is an error that says so. */
+/* What edits may name beside the model's sites; all borrowed. */
+struct edit_scope {
+    uint64_t seed;           /* of noise that gives none */
+    const char *const *runs; /* [n_runs] names after `from`; the run of that number */
+    size_t n_runs;
+    size_t default_run; /* of a patch without `from`: a number, or EDIT_OWN_RUN */
+};
+
+/*
+ * Appends. An expression that names nothing, is out of range or is not editable is an error that says so. scope NULL:
+ * seed 1, no runs but `base`.
+ */
+int edit_parse_in(struct edit_list *list, const char *text, const struct model_config *config,
+                  const struct edit_scope *scope, struct err *err);
 int edit_parse(struct edit_list *list, const char *text, const struct model_config *config, struct err *err);
 /*
  * The same from JSON: an array whose items are such strings or objects
- * {"site": "...", "at": "last", "keys": "subject", "units": [3, 7], "op": "scale", "value": 0}.
- * at, keys and units are strings as above, numbers, or arrays of numbers; unknown keys are errors.
+ * {"site": "...", "at": "last", "keys": "subject", "units": [3, 7], "op": "set", "value": 0}.
+ * at, keys and units are strings as above, numbers, or arrays of numbers; value is a number, a string as above, or an
+ * array of numbers, a vector. A patch has "from": "RUN", or
+ * {"prompt": "RUN", "site": "attn_out", "layer": 3, "at": "last"}, each of them optional. Unknown keys are errors.
  */
+int edit_parse_json_in(struct edit_list *list, const json_t *array, const char *where,
+                       const struct model_config *config, const struct edit_scope *scope, struct err *err);
 int edit_parse_json(struct edit_list *list, const json_t *array, const char *where, const struct model_config *config,
                     struct err *err);
 void edit_list_release(struct edit_list *list);
+
+/* Adds the sites that patches and freezes take values from; returns whether there are any. */
+bool edit_list_sources(const struct edit_list *list, struct site_set *sites);
 
 /* "last", "0,3-5", ...; what --positions and @ take. Caller releases. */
 int positions_parse(const char *text, size_t len, struct positions *out, struct err *err);

@@ -78,6 +78,7 @@ static const real *values_of(const struct pass *p, const struct sequence *s, con
     struct random_source random;
     switch (e->source) {
     case EDIT_FROM_NUMBER:
+    case EDIT_FROM_MEAN: /* refused before the run */
         return NULL;
     case EDIT_FROM_RUN:
         return source_of(p, s, e, layer) + row->from[token] * row_size;

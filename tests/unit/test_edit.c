@@ -162,7 +162,7 @@ static void wrong_edits_are_refused_with_the_place(void **state)
     assert_refused("z:5-3 zero", "'5-3' is no layer");
     assert_refused("hook_pos_embed zero", "no learned position embedding");
     assert_refused("z:3 zeroo", "'zeroo' is no operation: did you mean zero?");
-    assert_refused("z:3 frobnicate", "'frobnicate'|set, add, scale, zero, block or uniform");
+    assert_refused("z:3 frobnicate", "'frobnicate'|set, add, scale, zero, mean, patch, freeze, block or uniform");
     assert_refused("z:3@lats zero", "'lats'|did you mean last?");
     assert_refused("z:3@subject_last zero", "did you mean subject-last");
     assert_refused("z:3@ zero", "position ''");
@@ -263,7 +263,8 @@ static void wrong_json_is_refused_with_the_item(void **state)
     assert_json_refused("[{\"site\": \"z:3\", \"op\": \"zero\", \"position\": \"last\"}]", "\"position\" is unknown");
     assert_json_refused("[{\"site\": \"z:3\", \"op\": \"zero\", \"unit\": 3}]",
                         "\"unit\" is unknown: did you mean units?");
-    assert_json_refused("[{\"site\": \"z:3\", \"op\": \"scale\", \"value\": \"1\"}]", "\"value\" must be a number");
+    assert_json_refused("[{\"site\": \"z:3\", \"op\": \"scale\", \"value\": true}]", "\"value\" must be|a number");
+    assert_json_refused("[{\"site\": \"z:3\", \"op\": \"scale\", \"value\": \"x\"}]", "'x' is no finite");
     assert_json_refused("[{\"site\": \"z:3\", \"op\": \"scale\", \"value\": 1e300}]", "no finite float32");
     assert_json_refused("[{\"site\": \"z:3\", \"op\": \"zero\", \"units\": []}]", "array is empty");
     assert_json_refused("[{\"site\": \"z:3\", \"op\": \"zero\", \"units\": [0.5]}]", "whole numbers");
