@@ -1,4 +1,5 @@
 /* strata heads: what each head writes into the answer, what its weights hold, what happens without it. */
+#include "analyses/cli/contrasts.h"
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/known_facts.h"
 #include "analyses/cli/output.h"
@@ -29,12 +30,7 @@ static const struct option options[] = {
       .kind = OPTION_FLAG,
       .value = &all_facts,
       .help = "with -i: also facts whose answer is not on rank 1; they are left out otherwise" },
-    { .name = "against",
-      .kind = OPTION_TEXT,
-      .value = &against,
-      .argument = "TEXT",
-      .help =
-          "measure the answer's logit less that of TEXT; `relation`: less the mean of the relation's other answers" },
+    AGAINST_OPTION(against),
     { .name = "top", .kind = OPTION_SIZE, .value = &top, .argument = "K", .least = 1, .help = "heads to list (10)" },
     { .name = "relation-map",
       .kind = OPTION_FLAG,
@@ -84,102 +80,9 @@ struct job {
     struct session session;
     struct known_facts facts;
     struct heads_report report;
-    struct strbuf against; /* in words */
+    struct contrasts contrasts;
     enum format format;
-    /* Rivals of each fact: those of its relation, or one for all. */
-    struct logit_contrast *contrasts; /* [facts.n] */
-    int32_t **rivals;                 /* [relation numbers or 1] owned arrays */
-    size_t n_rivals;
 };
-
-/* --- what the answer is compared with --- */
-
-static int rival_of_all(struct job *job, struct err *err)
-{
-    for (size_t i = 0; i < job->facts.n; i++) {
-        int32_t *tokens;
-        size_t n;
-        bool retokenized;
-        int rc = prepare_answer(job->session.model, job->facts.facts[i]->text, against, &tokens, &n, &retokenized, err);
-        if (rc)
-            return err_prefix(err, "--against: ");
-        job->rivals[job->n_rivals++] = tokens;
-        if (tokens[0] == job->facts.answers[i])
-            return err_set(err, ERR_ARG, "--against %.100s: its first token is the answer's own (prompt %s)", against,
-                           job->facts.facts[i]->id);
-        job->contrasts[i].rivals = tokens;
-        job->contrasts[i].n_rivals = 1;
-    }
-    return 0;
-}
-
-/* Distinct answer tokens of one relation among all facts that were given. */
-static int rivals_of_relation(struct job *job, const char *relation, int32_t **out, size_t *n, struct err *err)
-{
-    const struct known_facts *k = &job->facts;
-    int32_t *tokens = mem_array(k->n_given, sizeof *tokens);
-    if (!tokens)
-        return err_nomem(err, "rivals");
-    *n = 0;
-    for (size_t i = 0; i < k->n_given; i++) {
-        int32_t token = k->items[i].answer_token;
-        bool known = token < 0 || strcmp(k->items[i].relation, relation) != 0;
-        for (size_t j = 0; !known && j < *n; j++)
-            known = tokens[j] == token;
-        if (!known)
-            tokens[(*n)++] = token;
-    }
-    *out = tokens;
-    return 0;
-}
-
-static int rivals_by_relation(struct job *job, struct err *err)
-{
-    const struct known_facts *k = &job->facts;
-    for (size_t i = 0; i < k->n; i++) {
-        const char *relation = k->facts[i]->relation;
-        size_t same = 0, n = 0;
-        while (same < i && strcmp(k->facts[same]->relation, relation) != 0)
-            same++;
-        if (!*relation)
-            return err_set(err, ERR_ARG, "--against relation: prompt %s has no relation", k->facts[i]->id);
-        if (same < i) {
-            job->contrasts[i].rivals = job->contrasts[same].rivals;
-            job->contrasts[i].n_rivals = job->contrasts[same].n_rivals;
-            continue;
-        }
-        int rc = rivals_of_relation(job, relation, &job->rivals[job->n_rivals], &n, err);
-        if (rc)
-            return rc;
-        job->contrasts[i].rivals = job->rivals[job->n_rivals++];
-        job->contrasts[i].n_rivals = n;
-        if (n < 2)
-            return err_set(err, ERR_ARG, "--against relation: %.100s has one answer only, nothing to compare it with",
-                           relation);
-    }
-    return 0;
-}
-
-static int choose_contrasts(struct job *job, struct err *err)
-{
-    const struct known_facts *k = &job->facts;
-    job->contrasts = mem_zeroed(k->n, sizeof *job->contrasts);
-    job->rivals = mem_zeroed(k->n, sizeof *job->rivals);
-    if (!job->contrasts || !job->rivals)
-        return err_nomem(err, "rivals");
-    for (size_t i = 0; i < k->n; i++)
-        job->contrasts[i].answer = k->answers[i];
-    if (!against) {
-        strbuf_adds(&job->against, "nothing");
-        return 0;
-    }
-    bool relation = !strcmp(against, "relation") && job->cli->input;
-    if (relation)
-        strbuf_adds(&job->against, "the mean of its relation's other answers");
-    else
-        strbuf_addf(&job->against, "that of '%s'", against);
-    return relation ? rivals_by_relation(job, err) : rival_of_all(job, err);
-}
 
 /* --- pairs of relations, of all facts that were given --- */
 
@@ -380,7 +283,7 @@ static int measure(struct job *job, struct err *err)
     struct progress_bar bar;
     const struct head_attribution_options o = { .by_source = job->facts.single };
     const struct head_patterns_options patterns = { .seed = job->cli->seed };
-    int rc = head_attribution_run(&r->attribution, job->session.runtime, job->facts.prompts, job->contrasts,
+    int rc = head_attribution_run(&r->attribution, job->session.runtime, job->facts.prompts, job->contrasts.each,
                                   job->facts.n, &o, progress_bar_start(&bar, job->cli, "attribution", "facts"), err);
     progress_bar_end(&bar);
     if (!rc && !no_ablation)
@@ -512,12 +415,12 @@ static int open_job(struct job *job, struct err *err)
 {
     int rc = session_open(&job->session, job->cli, err);
     rc = rc ? rc : known_facts_read(&job->facts, job->cli, &given, job->session.runtime, all_facts, err);
-    rc = rc ? rc : choose_contrasts(job, err);
+    rc = rc ? rc : contrasts_choose(&job->contrasts, &job->facts, job->cli, job->session.model, against, err);
     if (rc)
         return rc;
     job->report.model = job->session.model;
     job->report.facts = &job->facts;
-    job->report.against = strbuf_text(&job->against);
+    job->report.against = strbuf_text(&job->contrasts.text);
     job->report.top = top;
     job->report.seed = job->cli->seed;
     job->report.rank_by_map = rank_by == 1;
@@ -526,17 +429,13 @@ static int open_job(struct job *job, struct err *err)
     };
     if (mode && job->facts.n < 2)
         return err_set(err, ERR_ARG, "--mode mean: the mean of one fact is the fact itself: give more of them");
-    return strbuf_failed(&job->against) ? err_nomem(err, "a name") : 0;
+    return 0;
 }
 
 static void close_job(struct job *job)
 {
     heads_report_release(&job->report);
-    for (size_t i = 0; i < job->n_rivals; i++)
-        free(job->rivals[i]);
-    free(job->rivals);
-    free(job->contrasts);
-    strbuf_release(&job->against);
+    contrasts_release(&job->contrasts);
     known_facts_release(&job->facts);
     session_close(&job->session);
 }

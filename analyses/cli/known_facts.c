@@ -146,6 +146,15 @@ static int rank_all(struct known_facts *k, const struct cli *cli, struct runtime
     return rc;
 }
 
+void known_facts_move(struct known_facts *k, size_t from, size_t to)
+{
+    k->facts[to] = k->facts[from];
+    k->prompts[to] = k->prompts[from];
+    k->answers[to] = k->answers[from];
+    k->prob[to] = k->prob[from];
+    k->rank[to] = k->rank[from];
+}
+
 static void leave_out_unknown(struct known_facts *k)
 {
     size_t kept = 0;
@@ -155,11 +164,7 @@ static void leave_out_unknown(struct known_facts *k)
         k->n_unknown += !known;
         if (!known && !k->all && !k->single)
             continue;
-        k->facts[kept] = k->facts[i];
-        k->prompts[kept] = k->prompts[i];
-        k->answers[kept] = k->answers[i];
-        k->prob[kept] = k->prob[i];
-        k->rank[kept++] = k->rank[i];
+        known_facts_move(k, i, kept++);
     }
     k->n = kept;
 }
@@ -210,4 +215,6 @@ void known_facts_describe(const struct known_facts *k, struct strbuf *out)
     else
         strbuf_addf(out, "%zu others left out; ", k->n_unknown);
     strbuf_addf(out, "%zu without an answer left out", k->n_without_answer);
+    if (k->n_left_out)
+        strbuf_addf(out, "; %zu whose relation has one answer only left out", k->n_left_out);
 }

@@ -27,6 +27,7 @@ struct known_facts {
     int32_t *rank;
     size_t n;
     size_t n_known, n_unknown, n_without_answer; /* of all that were given */
+    size_t n_left_out;                           /* known ones that a command took out for a reason of its own */
     bool single, own_answer;                     /* one prompt; its answer is the model's own top token */
     bool all;                                    /* unknown ones are measured too */
 };
@@ -34,6 +35,8 @@ struct known_facts {
 /* A single prompt is measured whether it is known or not. No fact left to measure is an error with the counts. */
 int known_facts_read(struct known_facts *k, const struct cli *cli, const struct fact_options *given, struct runtime *rt,
                      bool all, struct err *err);
+/* Fact number `from` of those to measure takes the place of number `to` <= from. */
+void known_facts_move(struct known_facts *k, size_t from, size_t to);
 void known_facts_release(struct known_facts *k);
 /* "23 of 60 facts: answer on rank 1; 35 others and 2 without an answer are left out": one line without newline. */
 void known_facts_describe(const struct known_facts *k, struct strbuf *out);

@@ -49,7 +49,7 @@ static void add_title(struct plot *p, const struct maps_figure *f, size_t map, s
     strbuf_addf(&p->script, "set label %zu ", 10 + 2 * map);
     plot_add_string(p, f->names[map], width);
     strbuf_addf(&p->script, " at %.9g, %.9g left front noenhanced font size(12)\n", x, y + 0.58 * gap_rows);
-    if (best == SIZE_MAX)
+    if (best == SIZE_MAX || values[best] <= 0)
         return;
     strbuf_addf(&p->script, "set label %zu '%s%zu%s%zu  %.2f' at %.9g, %.9g left front noenhanced font size(11) ",
                 11 + 2 * map, f->row_prefix, best / f->n_columns, f->column_prefix, best % f->n_columns, values[best],

@@ -1,6 +1,7 @@
 /* Figures of heads. */
 #include "analyses/plot/figures.h"
 #include "analyses/plot/plot.h"
+#include "analyses/report/ablation_report.h"
 #include "analyses/report/heads_report.h"
 #include "analyses/report/token_text.h"
 #include "core/base/file.h"
@@ -17,12 +18,18 @@ struct figures {
     struct strbuf subtitle;
 };
 
-static struct plot_target target(struct figures *f, const char *name, const char *title, const char *about)
+static struct plot_target target(struct figures *f, const char *name, const char *title, const char *about,
+                                 bool of_weights)
 {
     const struct known_facts *k = f->r->facts;
     strbuf_reset(&f->subtitle);
     strbuf_addf(&f->subtitle, "%s; ", about);
-    if (k->n == 1) {
+    if (of_weights) {
+        size_t n_pairs = 0;
+        for (size_t i = 0; i < f->r->map.n_relations; i++)
+            n_pairs += f->r->relations[i].copying ? 0 : f->r->relations[i].n_pairs;
+        strbuf_addf(&f->subtitle, "n = %zu pairs", n_pairs);
+    } else if (k->n == 1) {
         plot_show(&f->subtitle, k->facts[0]->text, 50);
         strbuf_adds(&f->subtitle, " \xe2\x86\x92 ");
         token_text_padded(&f->subtitle, f->r->model, k->answers[0], 0);
@@ -39,7 +46,7 @@ static struct plot_target target(struct figures *f, const char *name, const char
 struct layer_map {
     const char *name, *title, *about, *value_name;
     const double *values;
-    bool diverging;
+    bool diverging, of_weights;
 };
 
 static int draw_map(struct figures *f, const struct layer_map *m, struct err *err)
@@ -55,7 +62,7 @@ static int draw_map(struct figures *f, const struct layer_map *m, struct err *er
                                         .column_prefix = "H",
                                         .n_marked = 5,
                                         .diverging = m->diverging };
-    const struct plot_target to = target(f, m->name, m->title, m->about);
+    const struct plot_target to = target(f, m->name, m->title, m->about, m->of_weights);
     return plot_heat(&to, &figure, err);
 }
 
@@ -72,22 +79,22 @@ static int draw_maps(struct figures *f, struct err *err)
     const struct heads_report *r = f->r;
     const char *norm = "norm convention: attribution";
     const struct layer_map maps[] = {
-        { "logit", "What each head adds to the answer's logit", norm, "mean logits", r->mean, true },
+        { "logit", "What each head adds to the answer's logit", norm, "mean logits", r->mean, true, false },
         { "from_subject", "Of that, what was read from the subject's tokens", norm, "mean logits", r->from_subject,
-          true },
+          true, false },
         { "to_subject", "Attention of the last token on the subject", "last token", "mean attention weight",
-          r->to_subject, false },
+          r->to_subject, false, false },
         { "without", "p(answer) without each head", "z of one head replaced at the last token",
-          "mean change of p(answer), %", r->single_drop, true },
+          "mean change of p(answer), %", r->single_drop, true, false },
         { "previous", "Previous-token heads", "random tokens, repeated", "mean attention weight",
-          r->patterns.score[PATTERN_PREVIOUS], false },
+          r->patterns.score[PATTERN_PREVIOUS], false, false },
         { "duplicate", "Duplicate-token heads", "random tokens, repeated", "mean attention weight",
-          r->patterns.score[PATTERN_DUPLICATE], false },
+          r->patterns.score[PATTERN_DUPLICATE], false, false },
         { "induction", "Induction heads", "random tokens, repeated", "mean attention weight",
-          r->patterns.score[PATTERN_INDUCTION], false },
+          r->patterns.score[PATTERN_INDUCTION], false, false },
         { "hubs", "Pairs <entity, attribute> in each head's weights",
           "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U", "share of all relations' pairs",
-          r->map.n_relations ? r->hub : NULL, false },
+          r->map.n_relations ? r->hub : NULL, false, true },
     };
     int rc = 0;
     for (size_t i = 0; !rc && i < sizeof maps / sizeof *maps; i++)
@@ -130,8 +137,8 @@ static int draw_sources(struct figures *f, struct err *err)
                                         .diverging = true,
                                         .rows_down = true };
     if (!rc) {
-        const struct plot_target to =
-            target(f, "sources", "Where the heads read what they add to the answer's logit", "norm: attribution");
+        const struct plot_target to = target(f, "sources", "Where the heads read what they add to the answer's logit",
+                                             "norm convention: attribution", false);
         rc = plot_heat(&to, &figure, err);
     }
     for (size_t k = 0; tokens && k < n; k++)
@@ -143,57 +150,21 @@ static int draw_sources(struct figures *f, struct err *err)
 
 /* --- ablation --- */
 
-static void fill_ablation(const struct heads_report *r, double *numbers, size_t n)
-{
-    struct ablation_effect base = ablation_base(&r->ranked);
-    numbers[0] = numbers[n] = numbers[2 * n] = numbers[3 * n] = base.probability;
-    for (size_t c = 0; c < r->n_counts; c++) {
-        struct ablation_effect mean, sd;
-        ablation_control(&r->ranked, c, &mean, &sd);
-        numbers[1 + c] = ablation_effect(&r->ranked, c).probability;
-        numbers[n + 1 + c] = mean.probability;
-        numbers[2 * n + 1 + c] = fmax(0, mean.probability - sd.probability);
-        numbers[3 * n + 1 + c] = mean.probability + sd.probability;
-    }
-}
-
 static int draw_ablation(struct figures *f, struct err *err)
 {
     const struct heads_report *r = f->r;
-    size_t n = r->n_counts + 1;
+    const struct ablation_report a = { .run = &r->ranked,
+                                       .counts = r->counts,
+                                       .n_counts = r->n_counts,
+                                       .what = "heads",
+                                       .ranking =
+                                           r->rank_by_map ? "heads that hold most pairs" : "heads that add most" };
     if (!r->ranked.n_variants)
         return 0;
-    double *numbers = mem_array(4 * n, sizeof *numbers);
-    char(*texts)[24] = mem_array(n, sizeof *texts);
-    const char **labels = mem_array(n, sizeof *labels);
-    int rc = numbers && texts && labels ? 0 : err_nomem(err, "a figure");
-    if (!rc) {
-        for (size_t i = 0; i < n; i++) {
-            snprintf(texts[i], sizeof *texts, "%zu", i ? r->counts[i - 1] : 0);
-            labels[i] = texts[i];
-        }
-        fill_ablation(r, numbers, n);
-        const struct curve_line lines[] = {
-            { .name = r->rank_by_map ? "heads that hold most pairs" : "heads that add most", .middle = numbers },
-            { .name = "random heads", .middle = numbers + n, .low = numbers + 2 * n, .high = numbers + 3 * n }
-        };
-        const struct curve_figure figure = { .n_layers = n,
-                                             .n_lines = 2,
-                                             .labels = labels,
-                                             .lines = lines,
-                                             .x_name = "heads taken out",
-                                             .y_name = "mean p(answer)",
-                                             .band_name = "sd over draws",
-                                             .y_low = 0,
-                                             .y_high = NAN };
-        const struct plot_target to =
-            target(f, "ablation", "The answer without heads", r->ablation.everywhere ? "at every token" : "last token");
-        rc = plot_curves(&to, &figure, err);
-    }
-    free(labels);
-    free(texts);
-    free(numbers);
-    return rc;
+    const struct plot_target to =
+        target(f, "ablation", "The answer without heads",
+               r->ablation.everywhere ? "taken out at every token" : "taken out at the last token", false);
+    return ablation_report_figure(&a, &to, err);
 }
 
 /* --- weights --- */
@@ -220,7 +191,7 @@ static int draw_relations(struct figures *f, struct err *err)
                                         .column_prefix = "H",
                                         .value_name = "share of the relation's pairs" };
     struct plot_target to = target(f, "relations", "Relations in the weights of each head",
-                                   "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U (copying: top 1)");
+                                   "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U (copying: top 1)", true);
     int rc = plot_maps(&to, &figure, err);
     free(names);
     return rc;

@@ -1,4 +1,5 @@
 /* Heads as a table, CSV and JSON. */
+#include "analyses/report/ablation_report.h"
 #include "analyses/report/heads_report.h"
 #include "analyses/report/token_text.h"
 #include "core/base/file.h"
@@ -92,24 +93,22 @@ static void describe_ablation(const struct heads_report *r, struct strbuf *out)
                 r->ablation.everywhere ? "every token" : "the last token");
 }
 
+static struct ablation_report ranked_report(const struct heads_report *r)
+{
+    return (struct ablation_report){ .run = &r->ranked, .counts = r->counts, .n_counts = r->n_counts, .what = "heads" };
+}
+
 static void add_ranked(const struct heads_report *r, struct strbuf *out)
 {
+    const struct ablation_report a = ranked_report(r);
     if (!r->ranked.n_variants)
         return;
-    struct ablation_effect base = ablation_base(&r->ranked);
     strbuf_adds(out, "\nwithout the first heads by ");
     strbuf_adds(out, r->rank_by_map ? "pairs held" : "what they add");
     strbuf_adds(out, " (");
     describe_ablation(r, out);
     strbuf_addf(out, "), against random heads (mean and sd of %zu draws):\n", r->ranked.n_draws);
-    strbuf_addf(out, "%-7s%10s%22s%12s%22s\n", "heads", "p(answer)", "random", "on rank 1", "random");
-    strbuf_addf(out, "%-7d%10.3f%22s%11.1f%%\n", 0, base.probability, "", 100 * base.accuracy);
-    for (size_t c = 0; c < r->n_counts; c++) {
-        struct ablation_effect e = ablation_effect(&r->ranked, c), mean, sd;
-        ablation_control(&r->ranked, c, &mean, &sd);
-        strbuf_addf(out, "%-7zu%10.3f%13.3f +- %.3f%11.1f%%%12.1f%% +- %.1f\n", r->counts[c], e.probability,
-                    mean.probability, sd.probability, 100 * e.accuracy, 100 * mean.accuracy, 100 * sd.accuracy);
-    }
+    ablation_report_text(&a, out);
 }
 
 static size_t best_head(const double *score, size_t n)
@@ -142,7 +141,7 @@ static void add_map(const struct heads_report *r, struct strbuf *out)
         size_t best = best_head(score, n), against = best_head(r->map.suppress + i * n, n);
         strbuf_addf(out, "%-19.19s%s%7zu%9zu  %-8s%7.2f", relation->name,
                     relation->n_pairs < HEAD_MAP_PAIRS ? "*" : " ", relation->n_pairs, relation->n_skipped,
-                    heads_report_name(r, best, name), score[best]);
+                    score[best] > 0 ? heads_report_name(r, best, name) : "none", score[best]);
         add_cell(out, "%.2f", 9, r->map.control[i * n + best]);
         strbuf_addf(out, "%9.2f%9.2f", r->map.suppress[i * n + against], r->map.covered[i]);
         add_cell(out, "%.2f", 9, r->map.covered_control[i]);
@@ -223,15 +222,8 @@ void heads_report_map_csv(const struct heads_report *r, struct strbuf *out)
 
 void heads_report_ablation_csv(const struct heads_report *r, struct strbuf *out)
 {
-    strbuf_adds(out, "heads,prob,rank1,random_prob,random_prob_sd,random_rank1,random_rank1_sd\n");
-    struct ablation_effect base = ablation_base(&r->ranked);
-    strbuf_addf(out, "0,%.9g,%.9g,,,,\n", base.probability, base.accuracy);
-    for (size_t c = 0; c < r->n_counts; c++) {
-        struct ablation_effect e = ablation_effect(&r->ranked, c), mean, sd;
-        ablation_control(&r->ranked, c, &mean, &sd);
-        strbuf_addf(out, "%zu,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g\n", r->counts[c], e.probability, e.accuracy,
-                    mean.probability, sd.probability, mean.accuracy, sd.accuracy);
-    }
+    const struct ablation_report a = ranked_report(r);
+    ablation_report_csv(&a, out);
 }
 
 /* --- JSON --- */
@@ -280,29 +272,18 @@ static void add_json_heads(const struct heads_report *r, struct strbuf *out)
 
 static void add_json_ablation(const struct heads_report *r, struct strbuf *out)
 {
+    const struct ablation_report a = ranked_report(r);
     char name[HEAD_NAME_MAX];
     if (!r->ranked.n_variants)
         return;
-    struct ablation_effect base = ablation_base(&r->ranked);
-    strbuf_addf(out,
-                ",\n\"ablation\":{\"mode\":\"%s\",\"at\":\"%s\",\"ranked_by\":\"%s\",\"draws\":%zu,\"seed\":%llu,"
-                "\"base_prob\":%.9g,\"base_rank1\":%.9g,\"order\":[",
+    strbuf_addf(out, ",\n\"ablation\":{\"mode\":\"%s\",\"at\":\"%s\",\"ranked_by\":\"%s\",\"seed\":%llu,\"order\":[",
                 r->ablation.mode == ABLATION_MEAN ? "mean" : "zero", r->ablation.everywhere ? "all" : "last",
-                r->rank_by_map ? "map" : "attribution", r->ranked.n_draws, (unsigned long long)r->ablation.seed,
-                base.probability, base.accuracy);
+                r->rank_by_map ? "map" : "attribution", (unsigned long long)r->ablation.seed);
     for (size_t i = 0; i < r->counts[r->n_counts - 1]; i++)
         strbuf_addf(out, "%s\"%s\"", i ? "," : "", heads_report_name(r, r->order[i], name));
-    strbuf_adds(out, "],\"counts\":[");
-    for (size_t c = 0; c < r->n_counts; c++) {
-        struct ablation_effect e = ablation_effect(&r->ranked, c), mean, sd;
-        ablation_control(&r->ranked, c, &mean, &sd);
-        strbuf_addf(out,
-                    "%s\n{\"heads\":%zu,\"prob\":%.9g,\"rank1\":%.9g,\"random_prob\":%.9g,\"random_prob_sd\":%.9g,"
-                    "\"random_rank1\":%.9g,\"random_rank1_sd\":%.9g}",
-                    c ? "," : "", r->counts[c], e.probability, e.accuracy, mean.probability, sd.probability,
-                    mean.accuracy, sd.accuracy);
-    }
-    strbuf_adds(out, "]}");
+    strbuf_adds(out, "],");
+    ablation_report_json(&a, out);
+    strbuf_addc(out, '}');
 }
 
 static void add_json_map(const struct heads_report *r, struct strbuf *out)
