@@ -38,6 +38,7 @@
     X(knockout)                                                                                                        \
     X(causal)                                                                                                          \
     X(heads)                                                                                                           \
+    X(neurons)                                                                                                         \
     X(verify)                                                                                                          \
     X(diff)                                                                                                            \
     X(doctor)
