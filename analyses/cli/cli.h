@@ -37,6 +37,7 @@
     X(trace)                                                                                                           \
     X(knockout)                                                                                                        \
     X(causal)                                                                                                          \
+    X(patch)                                                                                                           \
     X(heads)                                                                                                           \
     X(neurons)                                                                                                         \
     X(verify)                                                                                                          \
