@@ -27,7 +27,8 @@ struct loader {
     const struct tensor_set *set;
     char (*sha256)[65]; /* [set->n_files] */
     struct part *parts;
-    size_t n_parts, n_tasks; /* tasks after those of the hashes */
+    atomic_size_t *rows_left; /* [n_parts] not widened yet */
+    size_t n_parts, n_tasks;  /* tasks after those of the hashes */
     size_t page_bytes;
     atomic_size_t bad; /* lowest part that holds NaN or infinity */
 };
@@ -75,20 +76,18 @@ static void widen(const struct part *part, size_t first, size_t rows)
 }
 
 /*
- * The mapped bytes behind widened rows are not needed any more: without them a process takes the memory of its
- * float32 weights and little else. They stay readable: the system would fetch them again.
+ * The mapped bytes of a tensor that is widened are not needed any more: without them a process takes the memory of
+ * its float32 weights and little else. They stay readable: the system would fetch them again.
  */
-static void release_source(const struct loader *loader, const struct part *part, size_t first, size_t rows)
+static void release_source(const struct loader *loader, const struct tensor *t)
 {
-    const struct tensor *t = part->load->tensor;
-    size_t row_bytes = t->bytes / part->rows, page = loader->page_bytes;
+    size_t page = loader->page_bytes;
     for (size_t f = 0; f < loader->set->n_files; f++) {
         const struct file_map *file = &loader->set->files[f];
         if (!file->mapped || t->data < file->data || t->data >= file->data + file->size)
             continue;
-        size_t begin = (size_t)(t->data - file->data) + first * row_bytes, end = begin + rows * row_bytes;
+        size_t begin = (size_t)(t->data - file->data), end = (begin + t->bytes) / page * page;
         begin = (begin + page - 1) / page * page;
-        end = end / page * page;
         if (begin < end)
             madvise((void *)(uintptr_t)(file->data + begin), end - begin, MADV_DONTNEED);
     }
@@ -121,8 +120,8 @@ static void load_task(void *arg, size_t index, int worker)
     rows = rows < part->rows_per_task ? rows : part->rows_per_task;
     if (part->widened) {
         widen(part, first, rows);
-        if (!part->load->pair_heads) /* whose rows come from all over the tensor */
-            release_source(loader, part, first, rows);
+        if (atomic_fetch_sub(&loader->rows_left[part - loader->parts], rows) == rows)
+            release_source(loader, part->load->tensor);
     }
     if (all_finite(data_of(part) + first * part->columns, rows * part->columns))
         return;
@@ -175,6 +174,7 @@ static void make_parts(struct loader *loader, const struct model_storage *s, cha
         part->rows = load->pair_heads || t->n_dims > 1 ? t->dims[0] : 1;
         part->columns = t->n / part->rows;
         part->rows_per_task = part->columns < CHUNK ? CHUNK / part->columns : 1;
+        atomic_init(&loader->rows_left[i], part->rows);
         loader->n_tasks += (part->rows + part->rows_per_task - 1) / part->rows_per_task;
         if (in_place(load))
             continue;
@@ -245,8 +245,9 @@ int weights_load(struct model *m, struct pool *pool, struct err *err)
     if (rc)
         return rc;
     loader.parts = mem_array(s->n_loads, sizeof *loader.parts);
+    loader.rows_left = mem_array(s->n_loads, sizeof *loader.rows_left);
     loader.sha256 = mem_zeroed(loader.set->n_files, sizeof *loader.sha256);
-    if (!loader.parts || !loader.sha256)
+    if (!loader.parts || !loader.rows_left || !loader.sha256)
         rc = err_nomem(err, "the list of weights");
     else {
         make_parts(&loader, s, arena);
@@ -257,6 +258,7 @@ int weights_load(struct model *m, struct pool *pool, struct err *err)
         }
     }
     free(loader.parts);
+    free(loader.rows_left);
     free(loader.sha256);
     return rc;
 }
