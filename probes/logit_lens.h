@@ -21,14 +21,15 @@
 
 struct lens_input {
     /* [n_rows, n_states, d_model] in the runtime's precision; the last state of a row is its final residual,
-     * the reference of kl_final. Overwritten by their norms. */
+     * the reference of kl_final. Overwritten by their norms unless `normed`. */
     void *states;
     size_t n_rows, n_states;
     const int32_t *answers; /* [n_rows] token ids, -1: none */
     size_t top_k;           /* 0 .. LENS_MAX_TOP */
+    bool normed;            /* the states go to the unembedding as they are: no norm, nothing overwritten */
 };
 
-enum { LENS_MAX_TOP = 100 };
+enum { LENS_MAX_TOP = 1000 };
 
 /* All [n_rows, n_states] (top_*: times top_k); owned. Without an answer: rank 0, ties 0, logprob and answer_logit NaN.
  */

@@ -289,7 +289,8 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
             j.stats[i] = (struct lens_stats){ .max = -INFINITY };
         for (size_t i = 0; i < n * j.k; i++)
             j.tops[i] = (struct top){ -(real)INFINITY, INT32_MAX };
-        pool_run(runtime_pool(rt), in->n_rows, norm_task, &j);
+        if (!in->normed)
+            pool_run(runtime_pool(rt), in->n_rows, norm_task, &j);
         pool_run(runtime_pool(rt), j.n_groups * j.n_parts, group_task, &j);
     }
     for (size_t row = 0; !rc && row < in->n_rows; row++) {
