@@ -18,13 +18,19 @@ struct figures {
     struct strbuf subtitle;
 };
 
+/* What n counts. */
+enum counted { FACTS, PAIRS, PROMPTS };
+
 static struct plot_target target(struct figures *f, const char *name, const char *title, const char *about,
-                                 bool of_weights)
+                                 enum counted counted)
 {
     const struct known_facts *k = f->r->facts;
     strbuf_reset(&f->subtitle);
     strbuf_addf(&f->subtitle, "%s; ", about);
-    if (of_weights) {
+    if (counted == PROMPTS) {
+        strbuf_addf(&f->subtitle, "n = %zu prompts of twice %zu tokens", f->r->patterns.n_prompts,
+                    f->r->patterns.n_tokens);
+    } else if (counted == PAIRS) {
         size_t n_pairs = 0;
         for (size_t i = 0; i < f->r->map.n_relations; i++)
             n_pairs += f->r->relations[i].copying ? 0 : f->r->relations[i].n_pairs;
@@ -46,7 +52,8 @@ static struct plot_target target(struct figures *f, const char *name, const char
 struct layer_map {
     const char *name, *title, *about, *value_name;
     const double *values;
-    bool diverging, of_weights;
+    bool diverging;
+    enum counted counted;
 };
 
 static int draw_map(struct figures *f, const struct layer_map *m, struct err *err)
@@ -62,7 +69,7 @@ static int draw_map(struct figures *f, const struct layer_map *m, struct err *er
                                         .column_prefix = "H",
                                         .n_marked = 5,
                                         .diverging = m->diverging };
-    const struct plot_target to = target(f, m->name, m->title, m->about, m->of_weights);
+    const struct plot_target to = target(f, m->name, m->title, m->about, m->counted);
     return plot_heat(&to, &figure, err);
 }
 
@@ -79,22 +86,22 @@ static int draw_maps(struct figures *f, struct err *err)
     const struct heads_report *r = f->r;
     const char *norm = "norm convention: attribution";
     const struct layer_map maps[] = {
-        { "logit", "What each head adds to the answer's logit", norm, "mean logits", r->mean, true, false },
+        { "logit", "What each head adds to the answer's logit", norm, "mean logits", r->mean, true, FACTS },
         { "from_subject", "Of that, what was read from the subject's tokens", norm, "mean logits", r->from_subject,
-          true, false },
+          true, FACTS },
         { "to_subject", "Attention of the last token on the subject", "last token", "mean attention weight",
-          r->to_subject, false, false },
+          r->to_subject, false, FACTS },
         { "without", "p(answer) without each head", "z of one head replaced at the last token",
-          "mean change of p(answer), %", r->single_drop, true, false },
+          "mean change of p(answer), %", r->single_drop, true, FACTS },
         { "previous", "Previous-token heads", "random tokens, repeated", "mean attention weight",
-          r->patterns.score[PATTERN_PREVIOUS], false, false },
+          r->patterns.score[PATTERN_PREVIOUS], false, PROMPTS },
         { "duplicate", "Duplicate-token heads", "random tokens, repeated", "mean attention weight",
-          r->patterns.score[PATTERN_DUPLICATE], false, false },
+          r->patterns.score[PATTERN_DUPLICATE], false, PROMPTS },
         { "induction", "Induction heads", "random tokens, repeated", "mean attention weight",
-          r->patterns.score[PATTERN_INDUCTION], false, false },
+          r->patterns.score[PATTERN_INDUCTION], false, PROMPTS },
         { "hubs", "Pairs <entity, attribute> in each head's weights",
           "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U", "share of all relations' pairs",
-          r->map.n_relations ? r->hub : NULL, false, true },
+          r->map.n_relations ? r->hub : NULL, false, PAIRS },
     };
     int rc = 0;
     for (size_t i = 0; !rc && i < sizeof maps / sizeof *maps; i++)
@@ -138,7 +145,7 @@ static int draw_sources(struct figures *f, struct err *err)
                                         .rows_down = true };
     if (!rc) {
         const struct plot_target to = target(f, "sources", "Where the heads read what they add to the answer's logit",
-                                             "norm convention: attribution", false);
+                                             "norm convention: attribution", FACTS);
         rc = plot_heat(&to, &figure, err);
     }
     for (size_t k = 0; tokens && k < n; k++)
@@ -163,7 +170,7 @@ static int draw_ablation(struct figures *f, struct err *err)
         return 0;
     const struct plot_target to =
         target(f, "ablation", "The answer without heads",
-               r->ablation.everywhere ? "taken out at every token" : "taken out at the last token", false);
+               r->ablation.everywhere ? "taken out at every token" : "taken out at the last token", FACTS);
     return ablation_report_figure(&a, &to, err);
 }
 
@@ -191,7 +198,7 @@ static int draw_relations(struct figures *f, struct err *err)
                                         .column_prefix = "H",
                                         .value_name = "share of the relation's pairs" };
     struct plot_target to = target(f, "relations", "Relations in the weights of each head",
-                                   "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U (copying: top 1)", true);
+                                   "object in the top 10 of MLP0(ln2(E_s)) W_V W_O W_U (copying: top 1)", PAIRS);
     int rc = plot_maps(&to, &figure, err);
     free(names);
     return rc;

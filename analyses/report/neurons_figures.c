@@ -47,38 +47,33 @@ static int draw_layers(struct figures *f, struct err *err)
     return plot_bars(&to, &figure, err);
 }
 
-/* The listed neurons' means, named, with the token that each promotes most. */
 static int draw_listed(struct figures *f, struct err *err)
 {
     const struct neurons_report *r = f->r;
-    size_t n = r->n_listed < 16 ? r->n_listed : 16;
+    size_t n = r->n_listed < 12 ? r->n_listed : 12;
     double *values = mem_array(n, sizeof *values);
-    struct strbuf *names = mem_zeroed(n, sizeof *names);
+    char(*names)[48] = mem_array(n, sizeof *names);
     const char **labels = mem_array(n, sizeof *labels);
     int rc = values && names && labels ? 0 : err_nomem(err, "a figure");
     for (size_t i = 0; !rc && i < n; i++) {
         const struct neuron *x = &r->listed[i].neuron;
-        const int32_t *said = x->coefficient < 0 ? r->tokens.down : r->tokens.up;
         values[i] = x->logit;
-        strbuf_addf(&names[i], "L%zuN%zu ", x->layer, x->unit);
-        token_text(&names[i], r->model, said[i * r->tokens.k]);
-        labels[i] = strbuf_text(&names[i]);
-        rc = strbuf_failed(&names[i]) ? err_nomem(err, "a figure") : 0;
+        snprintf(names[i], sizeof *names, "L%zuN%zu", x->layer, x->unit);
+        labels[i] = names[i];
     }
     if (!rc) {
-        const struct bar_series series = { .name = "adds to the answer's logit", .values = values };
+        const struct bar_series series = { .name = "mean over the facts that have it in their first 10",
+                                           .values = values };
         const struct bar_figure figure = { .n_groups = n,
                                            .n_series = 1,
                                            .labels = labels,
                                            .series = &series,
-                                           .x_name = "neuron, and the token that it promotes most",
-                                           .y_name = "logits, mean over its facts" };
+                                           .x_name = "neuron, by the sum over all facts",
+                                           .y_name = "logits" };
         const struct plot_target to =
             target(f, "neurons", "The neurons that add most to the answer's logit", "norm convention: attribution");
         rc = plot_bars(&to, &figure, err);
     }
-    for (size_t i = 0; names && i < n; i++)
-        strbuf_release(&names[i]);
     free(names);
     free(labels);
     free(values);
