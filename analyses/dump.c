@@ -335,6 +335,18 @@ static int second_pass(struct dump_job *job, struct dump_writer *w, const char *
     return rc;
 }
 
+/* After a full disk, say: what can be done about it. */
+static void hint_at_partial(const char *path, struct err *err)
+{
+    struct strbuf partial = STRBUF_INIT;
+    strbuf_addf(&partial, "%s.partial", path);
+    if (!strbuf_failed(&partial) && file_exists(strbuf_text(&partial))) {
+        struct err first = *err;
+        err_set(err, ERR_IO, "%.900s: what was flushed is whole: make room and go on with --resume", first.msg);
+    }
+    strbuf_release(&partial);
+}
+
 int dump_run_file(struct dump_job *job, const char *path, size_t first, size_t n, struct err *err)
 {
     struct dump_writer *w;
@@ -352,7 +364,10 @@ int dump_run_file(struct dump_job *job, const char *path, size_t first, size_t n
         rc = done < n ? second_pass(job, w, path, first, n, err) : 0;
     }
     rc = rc ? rc : dump_writer_finish(w, err);
+    bool started = job->n_done > 0;
     dump_writer_close(w);
+    if (rc == ERR_IO && started)
+        hint_at_partial(path, err);
     return rc;
 }
 
