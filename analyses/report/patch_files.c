@@ -150,7 +150,7 @@ static int draw(const struct patch_report *r, const struct patch_sweep *s, const
         plot_show(&subtitle, r->positions, 16);
     }
     strbuf_adds(&subtitle, "; ");
-    plot_show(&subtitle, file_base_name(r->model->path), 28);
+    plot_show(&subtitle, file_base_name(r->model->path), 36);
     const struct heat_figure figure = { .n_rows = s->result.n_layers,
                                         .n_columns = s->result.n_columns,
                                         .values = s->result.normalised,
