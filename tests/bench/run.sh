@@ -54,6 +54,15 @@ row "dump" "$(calc '%.2f s = %+.0f %%, %.0f MB/s' "$dump_s, 100*($dump_s/$forwar
 report_memory "the dump" "$dump_mb"
 rm -f "$work"/dump*.h5
 
+echo; echo "interventions, seconds a fact without load (three facts of 9 to 10 tokens)"
+declare -A own
+for task in knockout heads causal; do
+    own[$task]=$("$build/tests/bench/interventions" $task "$model" tests/bench/facts.jsonl "$threads")
+done
+row "knockout, every window x 3 key sets" "${own[knockout]} s"
+row "every head off at the last token" "${own[heads]} s"
+row "causal tracing, every token x layer x 10 samples" "${own[causal]} s"
+
 [ -n "${PEERS:-}" ] || exit 0
 echo; echo "PyTorch: $("$PEERS" -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__, "threads", torch.get_num_threads())')"
 hf=$build/bench/hf
@@ -72,3 +81,7 @@ if "$PEERS" -c 'import transformer_lens' 2>/dev/null; then
     read -r p _ s < <(peer documented "$hf" "$facts" $((n / 20)))
     row "TransformerLens as documented, without load" "$(calc '%.1f prompts/s: Strata %.1f times as fast' "$p/$s, $s/$p/($last_s/$n)")"
 fi
+for task in knockout heads causal; do
+    s=$(HF_HUB_OFFLINE=1 "$PEERS" tests/bench/peers_interventions.py $task "$hf" tests/bench/facts.jsonl 2>/dev/null | tail -n 1)
+    row "$task, batched reruns, a fact" "$(calc '%.2f s: Strata %.1f times as fast' "$s, $s/${own[$task]}")"
+done
