@@ -1,8 +1,8 @@
 /* strata run: the next token after a prompt or after every prompt of a file, with edits, and greedy generation. */
+#include "analyses/cli/edit_setup.h"
 #include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
-#include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/runtime/prepare.h"
 #include "probes/answer_chain.h"
@@ -13,8 +13,8 @@
 #include <string.h>
 
 static size_t top = 10, generate;
-static struct text_list edit_texts;
-static const char *edits_path, *subject, *answer;
+static struct edit_options given;
+static const char *subject, *answer;
 
 static const struct option options[] = {
     { .name = "top", .kind = OPTION_SIZE, .value = &top, .argument = "K", .least = 1, .help = "tokens to list (10)" },
@@ -24,16 +24,6 @@ static const struct option options[] = {
       .argument = "N",
       .least = 1,
       .help = "go on with the likeliest token, N times or up to the end-of-text token" },
-    { .name = "edit",
-      .kind = OPTION_LIST,
-      .value = &edit_texts,
-      .argument = "EDIT",
-      .help = "SITE[@POSITIONS[<-KEYS]][#UNITS] OP [VALUE]; repeatable, in this order" },
-    { .name = "edits",
-      .kind = OPTION_TEXT,
-      .value = &edits_path,
-      .argument = "FILE.json",
-      .help = "a JSON array of edits, applied before those of --edit" },
     { .name = "subject",
       .kind = OPTION_TEXT,
       .value = &subject,
@@ -44,6 +34,7 @@ static const struct option options[] = {
       .value = &answer,
       .argument = "TEXT",
       .help = "the expected answer: its rank and probability" },
+    EDIT_SETUP_OPTIONS(given),
     OPTIONS_END,
 };
 
@@ -52,7 +43,7 @@ struct job {
     struct sink sink;
     struct cli *cli;
     struct session session;
-    struct edit_list edits;
+    struct edit_setup setup;
     struct site_set reads;               /* the logits */
     struct next_token next;              /* of the row that the sink saw last */
     double *logits;                      /* [d_vocab] */
@@ -253,7 +244,8 @@ static int forward_last(struct job *job, const struct prompt *prompts, size_t n,
         .final_rows = final_rows,
         .cache = cache,
     };
-    int rc = runtime_forward(job->session.runtime, &f, err);
+    int rc = edits ? edit_runs_make(&job->setup.runs, job->session.runtime, &f, err) : 0;
+    rc = rc ? rc : runtime_forward(job->session.runtime, &f, err);
     free(final_rows);
     return rc;
 }
@@ -293,7 +285,7 @@ static int generate_one(struct job *job, const struct prompt *prompt, struct err
         return rc;
     job->n_generated = 0;
     job->ended = job->generating = false;
-    rc = forward_last(job, prompt, 1, prompt->n_tokens, &job->edits, cache, err);
+    rc = forward_last(job, prompt, 1, prompt->n_tokens, &job->setup.edits, cache, err);
     job->generating = true;
     rc = rc ? rc : go_on(job, prompt->name, cache, err);
     kv_cache_free(cache);
@@ -312,7 +304,7 @@ static int measure_chains(struct job *job, const struct prompt *prompts, size_t 
     job->chain_logprob = NULL;
     for (size_t i = 0; i < n; i++)
         longest = job->items[i].n_answer_tokens > longest ? job->items[i].n_answer_tokens : longest;
-    if (longest < 2 || job->edits.n)
+    if (longest < 2 || job->setup.edits.n)
         return 0;
     const int32_t **answers = mem_array(n, sizeof *answers);
     size_t *n_tokens = mem_array(n, sizeof *n_tokens);
@@ -337,7 +329,7 @@ static int run_batch(struct job *job, const struct prepared *items, const struct
     if (rc)
         return rc;
     if (!generate)
-        return forward_last(job, prompts, n, n_rows, &job->edits, NULL, err);
+        return forward_last(job, prompts, n, n_rows, &job->setup.edits, NULL, err);
     for (size_t i = 0; !rc && i < n; i++)
         rc = generate_one(job, &prompts[i], err);
     return rc;
@@ -414,25 +406,6 @@ static int run_input(struct job *job, struct err *err)
 
 /* --- set-up --- */
 
-static int read_edits(struct job *job, struct err *err)
-{
-    const struct model_config *config = &job->session.model->config;
-    struct file_map map;
-    json_t *array;
-    int rc = edits_path ? file_map_open(&map, edits_path, err) : 0;
-    if (!rc && edits_path) {
-        rc = json_parse(map.data, map.size, map.name, &array, err);
-        if (!rc) {
-            rc = edit_parse_json(&job->edits, array, map.name, config, err);
-            json_decref(array);
-        }
-        file_map_close(&map);
-    }
-    for (size_t i = 0; !rc && i < edit_texts.n; i++)
-        rc = edit_parse(&job->edits, edit_texts.items[i], config, err);
-    return rc;
-}
-
 static int open_job(struct job *job, struct cli *cli, struct err *err)
 {
     *job = (struct job){ .sink = { take }, .cli = cli };
@@ -442,7 +415,7 @@ static int open_job(struct job *job, struct cli *cli, struct err *err)
     const struct model_config *config = &job->session.model->config;
     if (top > config->d_vocab)
         return err_set(err, ERR_ARG, "--top %zu: the vocabulary has %zu tokens", top, config->d_vocab);
-    rc = read_edits(job, err);
+    rc = edit_setup_open(&job->setup, &given, cli, &job->session, err);
     rc = rc ? rc : site_set_init(&job->reads, config, err);
     rc = rc ? rc : site_set_add(&job->reads, "logits", err);
     rc = rc ? rc : next_token_init(&job->next, top, err);
@@ -456,7 +429,7 @@ static int open_job(struct job *job, struct cli *cli, struct err *err)
 
 static void close_job(struct job *job)
 {
-    edit_list_release(&job->edits);
+    edit_setup_close(&job->setup);
     if (job->reads.config)
         site_set_release(&job->reads);
     next_token_release(&job->next);
@@ -480,11 +453,11 @@ static int run(struct cli *cli, struct err *err)
     if (rc)
         return rc;
     rc = open_job(&job, cli, err);
-    if (!rc && generate && job.edits.n)
+    if (!rc && generate && job.setup.edits.n)
         cli_note(cli, "edits act on the prompt; the generated tokens are computed without edits of their own");
     rc = rc ? rc : cli->input ? run_input(&job, err) : run_argument(&job, err);
     close_job(&job);
-    text_list_release(&edit_texts);
+    text_list_release(&given.edits);
     return rc;
 }
 
@@ -500,9 +473,10 @@ const struct command command_run = {
         "  strata run \"The Eiffel Tower is in the city of\" --subject \"Eiffel Tower\" --answer Paris \\\n"
         "      --edit 'blocks.*.attn.hook_attn_scores@last<-subject block'\n"
         "\n"
-        "POSITIONS: last, all, subject, subject-first, subject-last, non-subject, numbers and ranges from 0.\n"
-        "UNITS: heads or neurons. OP: set V, add V, scale V, zero; on attention scores also block, uniform.\n"
-        "Sites: `strata sites`. With --generate, edits act on the prompt's pass only; through its keys and values\n"
+        "  strata run \"The capital of France is\" --subject France --edit 'resid_post:5@subject-last patch' \\\n"
+        "      --from \"The capital of Italy is\"\n"
+        "\n" EDIT_HELP "\n"
+        "With --generate, edits act on the prompt's pass only; through its keys and values\n"
         "they still reach later tokens.\n"
         "\n"
         "JSON keys: prompt; tokens, each with id, text, begin, end; top, each with rank, id, token, prob, logprob;\n"
@@ -510,7 +484,7 @@ const struct command command_run = {
         "retokenized, and of several tokens without edits chain_logprob, that of all; generated (where asked for)\n"
         "with text, tokens, stopped. A token that is part of a character also has its bytes in hexadecimal. With -i\n"
         "one such object a line, with the fact's id.\n",
-    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON,
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
     .options = options,
     .most_arguments = 1,
     .run = run,
