@@ -20,7 +20,12 @@ static bool all_facts, relation_map, every_head, no_ablation, no_patterns, no_pl
 static int rank_by, mode, at;
 static size_t top = 10, draws = ABLATION_DRAWS;
 
-static const char *const rank_names[] = { "attribution", "map", NULL };
+static const char *const rank_names[] = {
+#define X(id, name, words) name,
+    HEADS_RANKINGS(X)
+#undef X
+        NULL
+};
 static const char *const mode_names[] = { "zero", "mean", NULL };
 static const char *const at_names[] = { "last", "all", NULL };
 
@@ -44,7 +49,7 @@ static const struct option options[] = {
       .kind = OPTION_CHOICE,
       .value = &rank_by,
       .choices = rank_names,
-      .help = "which heads are taken out first: those that add most, or that hold most pairs" },
+      .help = "heads taken out first: those that add most, that hold most pairs, whose own loss costs most" },
     { .name = "counts",
       .kind = OPTION_TEXT,
       .value = &counts_text,
@@ -231,17 +236,21 @@ static int choose_counts(struct job *job, struct err *err)
     return r->counts ? 0 : err_nomem(err, "numbers of heads");
 }
 
-/* The ranking: heads by their mean share, or by the pairs that they hold. */
+/* The ranking: heads by their mean share, by the pairs that they hold, or by what their own loss costs. */
 static int choose_order(struct job *job, struct err *err)
 {
     struct heads_report *r = &job->report;
     size_t n = r->attribution.n_heads;
     double *score = mem_array(n, sizeof *score);
     r->order = mem_array(n, sizeof *r->order);
-    if (score && r->order && r->rank_by_map)
+    if (score && r->order && r->ranking == RANK_BY_MAP)
         heads_report_hubs(r, score);
-    else if (score && r->order)
+    else if (score && r->order && r->ranking == RANK_BY_ATTRIBUTION)
         head_means(r->attribution.logit, job->facts.n, n, score);
+    else if (score && r->order)
+        heads_report_drops(r, score);
+    for (size_t h = 0; score && r->order && h < n && r->ranking == RANK_BY_EFFECT; h++)
+        score[h] = -score[h];
     int rc = score && r->order ? head_order(score, n, r->order, err) : err_nomem(err, "a ranking of heads");
     free(score);
     return rc;
@@ -292,10 +301,10 @@ static int measure(struct job *job, struct err *err)
         rc = head_patterns_run(&r->patterns, job->session.runtime, &patterns, err);
     if (!rc && relation_map)
         rc = run_map(job, err);
+    if (!rc && !no_ablation && (every_head || job->facts.single || r->ranking == RANK_BY_EFFECT))
+        rc = run_singles(job, err);
     if (!rc && !no_ablation)
         rc = run_ranked(job, err);
-    if (!rc && !no_ablation && (every_head || job->facts.single))
-        rc = run_singles(job, err);
     return rc ? rc : heads_report_average(r, job->cli->seed, err);
 }
 
@@ -404,7 +413,7 @@ static int check(struct job *job, struct err *err)
                        all_facts      ? "a single fact is measured in any case"
                        : relation_map ? "a relation is many facts"
                                       : "of a single prompt every head is taken out in any case");
-    if (!rc && rank_by == 1 && !relation_map)
+    if (!rc && rank_by == RANK_BY_MAP && !relation_map)
         rc = cli_usage(cli, err, "--rank-by map needs --relation-map");
     if (!rc && no_ablation && (every_head || counts_text || rank_by || mode || at))
         rc = cli_usage(cli, err, "--no-ablation: the other options are about taking heads out");
@@ -423,7 +432,7 @@ static int open_job(struct job *job, struct err *err)
     job->report.against = strbuf_text(&job->contrasts.text);
     job->report.top = top;
     job->report.seed = job->cli->seed;
-    job->report.rank_by_map = rank_by == 1;
+    job->report.ranking = (enum heads_ranking)rank_by;
     job->report.ablation = (struct head_ablation_options){
         .mode = mode ? ABLATION_MEAN : ABLATION_ZERO, .everywhere = at == 1, .n_draws = draws, .seed = job->cli->seed
     };

@@ -164,8 +164,7 @@ static int draw_ablation(struct figures *f, struct err *err)
                                        .counts = r->counts,
                                        .n_counts = r->n_counts,
                                        .what = "heads",
-                                       .ranking =
-                                           r->rank_by_map ? "heads that hold most pairs" : "heads that add most" };
+                                       .ranking = heads_ranking_words(r->ranking) };
     if (!r->ranked.n_variants)
         return 0;
     const struct plot_target to =

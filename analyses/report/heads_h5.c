@@ -17,7 +17,7 @@ static int put_attributes(const struct heads_report *r, const struct h5_file *f,
                   { "against", r->against },
                   { "ablation_mode", r->ablation.mode == ABLATION_MEAN ? "mean" : "zero" },
                   { "ablation_at", r->ablation.everywhere ? "all" : "last" },
-                  { "ablation_ranked_by", r->rank_by_map ? "map" : "attribution" } };
+                  { "ablation_ranked_by", heads_ranking_name(r->ranking) } };
     const struct {
         const char *name;
         size_t value;

@@ -45,15 +45,34 @@ static int add_bands(struct heads_report *r, uint64_t seed, struct err *err)
     return rc;
 }
 
-/* Mean over facts of 100 (p - p_base) / p_base. */
-static void add_drops(struct heads_report *r)
+const char *heads_ranking_name(enum heads_ranking ranking)
+{
+    static const char *const names[] = {
+#define X(id, name, words) name,
+        HEADS_RANKINGS(X)
+#undef X
+    };
+    return names[ranking];
+}
+
+const char *heads_ranking_words(enum heads_ranking ranking)
+{
+    static const char *const words_of[] = {
+#define X(id, name, words) words,
+        HEADS_RANKINGS(X)
+#undef X
+    };
+    return words_of[ranking];
+}
+
+void heads_report_drops(const struct heads_report *r, double *drop)
 {
     const struct ablation_run *s = &r->singles;
     for (size_t h = 0; h < r->attribution.n_heads; h++) {
         double sum = 0;
         for (size_t i = 0; i < s->n_facts && s->n_variants; i++)
             sum += 100 * expm1((double)s->logprob[i * s->n_variants + h] - (double)s->base_logprob[i]);
-        r->single_drop[h] = s->n_variants ? sum / (double)s->n_facts : NAN;
+        drop[h] = s->n_variants ? sum / (double)s->n_facts : NAN;
     }
 }
 
@@ -89,7 +108,7 @@ int heads_report_average(struct heads_report *r, uint64_t seed, struct err *err)
         return rc;
     head_means(r->attribution.from_subject, n_facts, n, r->from_subject);
     head_means(r->attribution.to_subject, n_facts, n, r->to_subject);
-    add_drops(r);
+    heads_report_drops(r, r->single_drop);
     heads_report_hubs(r, r->hub);
     return 0;
 }

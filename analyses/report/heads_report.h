@@ -21,6 +21,19 @@
 #include "probes/head_map.h"
 #include "probes/head_patterns.h"
 
+/* id, name, which heads are taken out first, in words */
+#define HEADS_RANKINGS(X)                                                                                              \
+    X(ATTRIBUTION, "attribution", "heads that add most")                                                               \
+    X(MAP, "map", "heads that hold most pairs")                                                                        \
+    X(EFFECT, "effect", "heads whose own loss costs most")
+enum heads_ranking {
+#define X(id, name, words) RANK_BY_##id,
+    HEADS_RANKINGS(X)
+#undef X
+};
+const char *heads_ranking_name(enum heads_ranking ranking);
+const char *heads_ranking_words(enum heads_ranking ranking);
+
 struct heads_relation {
     char *name; /* owned */
     struct token_pair *pairs;
@@ -35,7 +48,7 @@ struct heads_report {
     const char *against; /* in words: "nothing", "' London'", "the other answers of the relation" */
     size_t top;          /* heads to list */
     uint64_t seed;
-    bool rank_by_map; /* the ablation's ranking: hub heads of the map, else attribution */
+    enum heads_ranking ranking; /* the ablation's */
     struct head_ablation_options ablation;
 
     /* Results of the probes; owned. */
@@ -57,6 +70,8 @@ struct heads_report {
 };
 
 int heads_report_average(struct heads_report *r, uint64_t seed, struct err *err);
+/* Mean change of p(answer), in percent, without each head: drop[n_heads] of r->singles; NaN where not measured. */
+void heads_report_drops(const struct heads_report *r, double *drop);
 /* Share of pairs of all relations (copying apart) that each head promotes: hub[n_heads]. */
 void heads_report_hubs(const struct heads_report *r, double *hub);
 void heads_report_release(struct heads_report *r);

@@ -103,9 +103,7 @@ static void add_ranked(const struct heads_report *r, struct strbuf *out)
     const struct ablation_report a = ranked_report(r);
     if (!r->ranked.n_variants)
         return;
-    strbuf_adds(out, "\nwithout the first heads by ");
-    strbuf_adds(out, r->rank_by_map ? "pairs held" : "what they add");
-    strbuf_adds(out, " (");
+    strbuf_addf(out, "\nwithout the %s (", heads_ranking_words(r->ranking));
     describe_ablation(r, out);
     strbuf_addf(out, "), against random heads (mean and sd of %zu draws):\n", r->ranked.n_draws);
     ablation_report_text(&a, out);
@@ -278,7 +276,7 @@ static void add_json_ablation(const struct heads_report *r, struct strbuf *out)
         return;
     strbuf_addf(out, ",\n\"ablation\":{\"mode\":\"%s\",\"at\":\"%s\",\"ranked_by\":\"%s\",\"seed\":%llu,\"order\":[",
                 r->ablation.mode == ABLATION_MEAN ? "mean" : "zero", r->ablation.everywhere ? "all" : "last",
-                r->rank_by_map ? "map" : "attribution", (unsigned long long)r->ablation.seed);
+                heads_ranking_name(r->ranking), (unsigned long long)r->ablation.seed);
     for (size_t i = 0; i < r->counts[r->n_counts - 1]; i++)
         strbuf_addf(out, "%s\"%s\"", i ? "," : "", heads_report_name(r, r->order[i], name));
     strbuf_adds(out, "],");
