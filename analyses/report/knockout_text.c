@@ -39,13 +39,13 @@ static void add_head(const struct knockout_report *r, struct strbuf *out)
                     r->n_given);
         strbuf_addf(out, "%s\n", r->known_only ? "; the others are left out (--all takes them)" : "");
     }
-    strbuf_adds(out, "blocked   edges of the last token in all heads, before the softmax; window of ");
+    strbuf_adds(out, "blocked   the last token's edges to each key set, in all heads, before the softmax\nwindow    ");
     knockout_report_window(r, out);
     strbuf_adds(out, r->spare_first ? "; token 0 never blocked" : "");
     if (!r->spare_first && r->n_facts > 1)
         strbuf_addf(out,
-                    "\nnote      token 0, an attention sink, is subject in %zu facts, non-subject in %zu: "
-                    "--spare-first leaves it alone",
+                    "\nnote      token 0, an attention sink, is subject in %zu facts, non-subject in %zu: see "
+                    "--spare-first",
                     r->n_first, r->n_facts - r->n_first);
     for (size_t s = 0; s < KNOCKOUT_SETS; s++)
         if (r->n_empty[s])
@@ -60,10 +60,12 @@ static void add_cells(const struct knockout_report *r, const struct knockout_ban
 {
     for (size_t s = 0; s < KNOCKOUT_SETS; s++) {
         size_t i = s * n_series + at;
-        char interval[32] = "";
-        if (r->n_subjects > 1)
-            snprintf(interval, sizeof interval, "[%.1f, %.1f]", band->low[i], band->high[i]);
-        strbuf_addf(out, " %+8.1f %-16s", band->mean[i], interval);
+        char interval[48];
+        strbuf_addf(out, " %+11.1f", band->mean[i]);
+        if (r->n_subjects < 2)
+            continue;
+        snprintf(interval, sizeof interval, "[%.1f, %.1f]", band->low[i], band->high[i]);
+        strbuf_addf(out, " %*s", s + 1 < KNOCKOUT_SETS ? -16 : 0, interval);
     }
     strbuf_addc(out, '\n');
 }
@@ -73,8 +75,8 @@ void knockout_report_text(const struct knockout_report *r, struct strbuf *out)
     add_head(r, out);
     strbuf_addf(out, "\n%5s  %-9s", "layer", "blocked");
     for (size_t s = 0; s < KNOCKOUT_SETS; s++)
-        strbuf_addf(out, " %8.8s%-17s", knockout_keys_name((enum knockout_keys)s),
-                    s == KNOCKOUT_NON_SUBJECT ? "ect" : "");
+        strbuf_addf(out, " %11s%*s", knockout_keys_name((enum knockout_keys)s),
+                    r->n_subjects > 1 && s + 1 < KNOCKOUT_SETS ? 17 : 0, "");
     strbuf_addc(out, '\n');
     for (size_t l = 0; l < r->n_layers; l++) {
         struct layer_window w = layers_of(r, l);
