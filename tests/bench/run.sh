@@ -27,7 +27,7 @@ echo; echo "forward pass"
 row "sgemm, one one-thread loop a core" "$peak GF/s"
 row "forward on batches, $tokens tokens" "$(calc '%.0f tokens/s, %.1f GF/s = %.0f %% of sgemm' "$tokens/$seconds, $gflops, 100*$gflops/$peak")"
 
-weights=$("$strata" info "$model" --json | python3 -c 'import json, sys; print(round(json.load(sys.stdin)["memory"]["weights_bytes"] / 1048576))')
+weights=$("$strata" info "$model" --json | python3 -c 'import json, sys; print(round(json.load(sys.stdin)["weight_bytes"] / 1048576))')
 report_memory() { row "peak memory of $1" "$2 MB = fp32 weights ($weights MB) + $(($2 - weights)) MB"; }
 
 echo; echo "logit lens, whole process"
