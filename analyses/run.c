@@ -3,6 +3,7 @@
 #include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
+#include "analyses/experiment.h"
 #include "core/base/mem.h"
 #include "core/runtime/prepare.h"
 #include "probes/answer_chain.h"
@@ -14,7 +15,7 @@
 
 static size_t top = 10, generate;
 static struct edit_options given;
-static const char *subject, *answer;
+static const char *subject, *answer, *experiment;
 
 static const struct option options[] = {
     { .name = "top", .kind = OPTION_SIZE, .value = &top, .argument = "K", .least = 1, .help = "tokens to list (10)" },
@@ -35,6 +36,11 @@ static const struct option options[] = {
       .argument = "TEXT",
       .help = "the expected answer: its rank and probability" },
     EDIT_SETUP_OPTIONS(given),
+    { .name = "experiment",
+      .kind = OPTION_TEXT,
+      .value = &experiment,
+      .argument = "FILE.json",
+      .help = "prompts and variants from a file: see `strata help experiment`" },
     OPTIONS_END,
 };
 
@@ -445,6 +451,10 @@ static void close_job(struct job *job)
 static int run(struct cli *cli, struct err *err)
 {
     struct job job;
+    if (experiment && (cli->n_arguments || cli->input || subject || answer || given.edits.n || given.path || generate))
+        return cli_usage(cli, err, "--experiment brings its own prompts and edits: give nothing else");
+    if (experiment)
+        return experiment_run(cli, experiment, err);
     int rc = cli_text_or_input(cli, "a prompt", err);
     rc = rc ? rc : output_format(cli, err);
     if (!rc && cli->input && (subject || answer))

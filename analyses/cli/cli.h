@@ -31,6 +31,7 @@
     X(sites)                                                                                                           \
     X(tokenize)                                                                                                        \
     X(run)                                                                                                             \
+    X(experiment)                                                                                                      \
     X(dump)                                                                                                            \
     X(lens)                                                                                                            \
     X(curves)                                                                                                          \

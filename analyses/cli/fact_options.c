@@ -55,13 +55,24 @@ static int read_file(const char *path, const struct model_config *config, struct
     return rc;
 }
 
+/* Other runs and means need more than a list of edits: analyses/cli/edit_setup.h. */
+static int refuse_runs(const struct edit_list *edits, struct err *err)
+{
+    for (size_t i = 0; i < edits->n; i++)
+        if (edits->edits[i].source == EDIT_FROM_RUN || edits->edits[i].source == EDIT_FROM_MEAN)
+            return err_set(err, ERR_UNSUPPORTED,
+                           "edit '%.200s': patch, freeze and mean work in `strata run` and `strata experiment`",
+                           edits->edits[i].text);
+    return 0;
+}
+
 int fact_options_edits(const struct fact_options *o, const struct model_config *config, struct edit_list *out,
                        struct err *err)
 {
     int rc = o->edits_path ? read_file(o->edits_path, config, out, err) : 0;
     for (size_t i = 0; !rc && i < o->edits.n; i++)
         rc = edit_parse(out, o->edits.items[i], config, err);
-    return rc;
+    return rc ? rc : refuse_runs(out, err);
 }
 
 void edits_describe(const struct edit_list *edits, struct strbuf *out)
