@@ -405,7 +405,7 @@ const struct command command_experiment = {
         "prompt\n"
         "(the first), edits. Also mean_over (facts for `mean`), seed, description. Paths are as on the command line.\n"
         "\n" EDIT_HELP "In a file, `from` names a prompt: \"patch from italy\", or {\"op\": \"patch\", \"from\": "
-                       "{\"prompt\": \"italy\", \"site\":\n"
+        "{\"prompt\": \"italy\", \"site\":\n"
         "\"attn_out\", \"layer\": 3, \"at\": \"last\"}}; `base` is the variant's own base run.\n",
     .common = COMMON_MODEL | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
     .least_arguments = 1,

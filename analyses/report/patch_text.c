@@ -41,7 +41,7 @@ static void add_prompt(const struct patch_report *r, const char *name, const str
 /* Largest |normalised| first. */
 static void add_largest(const struct patch_report *r, const struct patch_sweep *s, struct strbuf *out)
 {
-    size_t n = s->result.n_layers * s->result.n_columns, shown[MOST_CELLS], n_shown = 0;
+    size_t n = s->result.n_layers * s->result.n_columns, shown[MOST_CELLS] = { 0 }, n_shown = 0;
     for (; n_shown < MOST_CELLS; n_shown++) {
         size_t best = n;
         for (size_t i = 0; i < n; i++) {
