@@ -214,7 +214,7 @@ void known_facts_describe(const struct known_facts *k, struct strbuf *out)
         strbuf_addf(out, "%zu others measured too; ", k->n_unknown);
     else
         strbuf_addf(out, "%zu others left out; ", k->n_unknown);
-    strbuf_addf(out, "%zu without an answer left out", k->n_without_answer);
+    strbuf_addf(out, "%zu without an answer", k->n_without_answer);
     if (k->n_left_out)
-        strbuf_addf(out, "; %zu whose relation has one answer only left out", k->n_left_out);
+        strbuf_addf(out, "; %zu left out whose relation has one answer only", k->n_left_out);
 }

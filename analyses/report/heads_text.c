@@ -60,6 +60,22 @@ static void add_heads(const struct heads_report *r, struct strbuf *out)
         add_head_line(r, r->by_mean[n - 1 - i], out);
 }
 
+/* Heads that add little may still matter: they move what others read. */
+static void add_costly(const struct heads_report *r, struct strbuf *out)
+{
+    size_t n = r->attribution.n_heads, *order = mem_array(n, sizeof *order);
+    char name[HEAD_NAME_MAX];
+    struct err ignored;
+    if (r->singles.n_variants && order && !head_order(r->single_drop, n, order, &ignored)) {
+        strbuf_adds(out, "loss of one head costs most:");
+        for (size_t i = 0; i < 5 && i < n; i++)
+            strbuf_addf(out, "  %s %+.1f%%", heads_report_name(r, order[n - 1 - i], name),
+                        r->single_drop[order[n - 1 - i]]);
+        strbuf_addc(out, '\n');
+    }
+    free(order);
+}
+
 static void add_sources(const struct heads_report *r, struct strbuf *out)
 {
     const struct head_attribution *a = &r->attribution;
@@ -103,9 +119,9 @@ static void add_ranked(const struct heads_report *r, struct strbuf *out)
     const struct ablation_report a = ranked_report(r);
     if (!r->ranked.n_variants)
         return;
-    strbuf_addf(out, "\nwithout the %s (", heads_ranking_words(r->ranking));
+    strbuf_addf(out, "\nwithout the %s, against random heads (", heads_ranking_words(r->ranking));
     describe_ablation(r, out);
-    strbuf_addf(out, "), against random heads (mean and sd of %zu draws):\n", r->ranked.n_draws);
+    strbuf_addf(out, ";\nrandom: mean and sd of %zu draws):\n", r->ranked.n_draws);
     ablation_report_text(&a, out);
 }
 
@@ -146,8 +162,8 @@ static void add_map(const struct heads_report *r, struct strbuf *out)
         strbuf_addc(out, '\n');
     }
     strbuf_adds(out, "hub heads (share of all pairs):");
-    for (size_t i = 0; !head_order(r->hub, n, order, &ignored) && i < 8 && i < n; i++)
-        strbuf_addf(out, "  %s %.1f %%", heads_report_name(r, order[i], name), 100 * r->hub[order[i]]);
+    for (size_t i = 0; !head_order(r->hub, n, order, &ignored) && i < 6 && i < n; i++)
+        strbuf_addf(out, "  %s %.1f%%", heads_report_name(r, order[i], name), 100 * r->hub[order[i]]);
     strbuf_addc(out, '\n');
     free(order);
 }
@@ -164,9 +180,11 @@ void heads_report_text(const struct heads_report *r, struct strbuf *out)
         token_text_padded(out, r->model, r->facts->answers[0], 0);
         strbuf_addf(out, "%s%.60s", *fact->subject ? "; subject " : "; no subject", fact->subject);
     }
-    strbuf_addf(out, "\nlogit     of the answer, less %s; norm convention: attribution; last token", r->against);
+    strbuf_addf(out, "\nlogit     of the answer, less %s;\n          norm convention: attribution; last token",
+                r->against);
     strbuf_addc(out, '\n');
     add_heads(r, out);
+    add_costly(r, out);
     add_sources(r, out);
     add_ranked(r, out);
     add_map(r, out);

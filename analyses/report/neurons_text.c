@@ -50,8 +50,8 @@ static void add_tokens(const struct neurons_report *r, const int32_t *ids, size_
 static void add_listed(const struct neurons_report *r, struct strbuf *out)
 {
     bool single = r->facts->n == 1;
-    strbuf_addf(out, "\nneurons that add most to the answer%s; tokens: %s\n",
-                single ? "" : " (means over the facts that have it in their first 10)", norm_name(r));
+    strbuf_addf(out, "\nneurons that add most to the answer%s;\ntokens: %s\n",
+                single ? "" : " (means over facts with it in their first 10)", norm_name(r));
     strbuf_addf(out, "%-10s%6s%8s%8s%7s%7s  %-27s %s\n", "neuron", single ? "" : "facts", "m", "|m||v|", "logit",
                 "rank", "promotes", "suppresses");
     for (size_t i = 0; i < r->n_listed; i++) {
@@ -118,8 +118,8 @@ static void add_ablation(const struct neurons_report *r, struct strbuf *out)
     if (!r->ablation.n_variants)
         return;
     strbuf_addf(out,
-                "\nwithout each fact's own first neurons (zero at the last token), against random ones of the same "
-                "layers\n(mean and sd of %zu draws):\n",
+                "\nwithout each fact's own first neurons (zero at the last token), against random ones of the same\n"
+                "layers (mean and sd of %zu draws):\n",
                 r->ablation.n_draws);
     ablation_report_text(&a, out);
 }
@@ -134,7 +134,8 @@ void neurons_report_text(const struct neurons_report *r, struct strbuf *out)
         strbuf_adds(out, "\nanswer    ");
         token_text_padded(out, r->model, r->facts->answers[0], 0);
     }
-    strbuf_addf(out, "\nlogit     of the answer, less %s; norm convention: attribution; last token\n", r->against);
+    strbuf_addf(out, "\nlogit     of the answer, less %s;\n          norm convention: attribution; last token\n",
+                r->against);
     add_listed(r, out);
     add_layers(r, out);
     add_ablation(r, out);

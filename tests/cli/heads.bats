@@ -7,7 +7,7 @@ FACTS=$ROOT/data/facts/country_capital.jsonl
     expect 0
     [ -z "$stderr" ]
     [[ $output == *"norm convention: attribution"* && $output == *"read from these tokens"* ]]
-    [[ $output == *"without the heads that add most (z zero at the last token), against random heads"* ]]
+    [[ $output == *"without the heads that add most, against random heads (z zero at the last token"* ]]
     strata heads -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris --json
     expect 0
     check 'd["format"] == "strata-heads" and d["norm"] == "attribution" and len(d["heads"]) == 24'

@@ -11,7 +11,7 @@
 #include <math.h>
 
 static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2" };
-enum { N_MODELS = sizeof models / sizeof *models, N_PAIRS = 40, N_RELATIONS = 2 };
+enum { N_MODELS = sizeof models / sizeof *models, N_PAIRS = 40, N_RELATIONS = 2, MOST = 128 };
 
 static struct pool *pool;
 
@@ -61,7 +61,7 @@ static void apply(const struct matrix *w, const float *bias, const double *x, do
 static void entity(const struct model *m, int32_t token, bool raw, double *e)
 {
     const struct layer *w = m->layers;
-    double pre[64], up[64], x[64];
+    double pre[MOST], up[MOST], x[MOST];
     for (size_t i = 0; i < m->config.d_model; i++)
         e[i] = (double)m->embed[(size_t)token * m->config.d_model + i];
     if (raw)
@@ -82,7 +82,7 @@ static void scores(const struct model *m, size_t layer, size_t head, size_t grou
 {
     const struct model_config *c = &m->config;
     const struct layer *w = &m->layers[layer];
-    double x[64], y[64] = { 0 };
+    double x[MOST], y[MOST] = { 0 };
     entity(m, subject, layer == 0, x);
     if (gains)
         norm(c, &w->ln1, false, x);
@@ -120,7 +120,7 @@ static void naive(const struct model *m, const struct head_map_relation *r, size
 {
     const struct model_config *c = &m->config;
     size_t group = head / (c->n_heads / c->n_kv_heads);
-    double score[128];
+    double score[MOST];
     *least = *most = 0;
     for (size_t i = 0; i < r->n_pairs; i++) {
         size_t surely, perhaps;
