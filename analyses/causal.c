@@ -202,7 +202,8 @@ static int trace_facts(struct job *job, size_t first, struct causal_file *file, 
     }
     progress_bar_end(&bar);
     if (rc == ERR_INTERRUPTED)
-        err_set(err, rc, "interrupted after %zu of %zu facts%s", i - 1, job->n, file ? ": --resume goes on" : "");
+        err_set(err, rc, "interrupted after %zu of %zu facts%s", i - 1, job->n,
+                file && i > 1 ? ": --resume goes on" : "");
     return rc;
 }
 

@@ -126,20 +126,23 @@ static int put_facts(struct causal_file *w, uint64_t lengths[N_AXES], struct err
 
 /* --- settings --- */
 
-enum { N_SETTINGS = 3 };
+enum { N_SETTINGS = 2 };
 struct setting {
     const char *name;
-    char text[64];
+    int64_t value;
 };
 
 static void settings_of(const struct causal_report *r, struct setting out[N_SETTINGS])
 {
-    out[0].name = "noise";
-    snprintf(out[0].text, sizeof out[0].text, "%.17g", r->options->noise);
-    out[1].name = "samples";
-    snprintf(out[1].text, sizeof out[1].text, "%zu", r->options->n_samples);
-    out[2].name = "window";
-    snprintf(out[2].text, sizeof out[2].text, "%zu", r->options->window);
+    out[0] = (struct setting){ "samples", (int64_t)r->options->n_samples };
+    out[1] = (struct setting){ "window", (int64_t)r->options->window };
+}
+
+/* Every digit of the number. */
+static const char *noise_text(const struct causal_report *r, char text[64])
+{
+    snprintf(text, 64, "%.17g", r->options->noise);
+    return text;
 }
 
 static struct provenance full_provenance(const struct causal_file *w)
@@ -156,15 +159,28 @@ static int describe(void *arg, const struct h5_file *f, struct err *err)
     const struct causal_report *r = w->report;
     const struct provenance p = full_provenance(w);
     struct setting settings[N_SETTINGS];
+    char noise[64];
     settings_of(r, settings);
     int rc = provenance_write(f, &p, false, err);
     for (size_t i = 0; !rc && i < N_SETTINGS; i++)
-        rc = h5_put_text(f, f->id, settings[i].name, settings[i].text, err);
+        rc = h5_put_int(f, f->id, settings[i].name, settings[i].value, err);
+    rc = rc ? rc : h5_put_text(f, f->id, "noise", noise_text(r, noise), err);
     rc = rc ? rc : h5_put_text(f, f->id, "noise_rule", r->noise_rule, err);
     rc = rc ? rc : h5_put_text(f, f->id, "norm", "lens", err);
     rc = rc ? rc : h5_put_text(f, f->id, "selection", r->all ? "all" : "known", err);
     rc = rc ? rc : h5_put_int(f, f->id, "facts_read", (int64_t)r->n_read, err);
     return rc ? rc : h5_put_int(f, f->id, "facts_unknown", (int64_t)r->n_unknown, err);
+}
+
+static int check_noise(const struct causal_report *r, const struct h5_file *f, struct err *err)
+{
+    char *recorded = NULL, now[64];
+    int rc = h5_get_text(f, f->id, "noise", &recorded, err);
+    if (!rc && strcmp(recorded, noise_text(r, now)) != 0)
+        rc = err_set(err, ERR_ARG, "%s: was begun with noise %.60s, now %s: repeat the same command, or remove it",
+                     f->path, recorded, now);
+    free(recorded);
+    return rc;
 }
 
 static int check(void *arg, const struct h5_file *f, struct err *err)
@@ -175,14 +191,13 @@ static int check(void *arg, const struct h5_file *f, struct err *err)
     settings_of(w->report, settings);
     int rc = provenance_check(f, &p, err);
     for (size_t i = 0; !rc && i < N_SETTINGS; i++) {
-        char *recorded = NULL;
-        rc = h5_get_text(f, f->id, settings[i].name, &recorded, err);
-        if (!rc && strcmp(recorded, settings[i].text))
-            rc = err_set(err, ERR_ARG, "%s: was begun with %s %.60s, now %s: repeat the same command, or remove it",
-                         f->path, settings[i].name, recorded, settings[i].text);
-        free(recorded);
+        int64_t recorded;
+        rc = h5_get_int(f, f->id, settings[i].name, &recorded, err);
+        if (!rc && recorded != settings[i].value)
+            rc = err_set(err, ERR_ARG, "%s: was begun with %s %lld, now %lld: repeat the same command, or remove it",
+                         f->path, settings[i].name, (long long)recorded, (long long)settings[i].value);
     }
-    return rc;
+    return rc ? rc : check_noise(w->report, f, err);
 }
 
 int causal_file_open(struct causal_file **out, const char *path, bool resume, const struct causal_report *r,

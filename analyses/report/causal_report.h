@@ -13,8 +13,8 @@
  * float64 [N], [N,S] /restored/state, /restored/mlp, /restored/attn          float64 [T,L]   p(answer), mean over draws
  *     /restored/severed_mlp, /restored/severed_attn           float64 [N,L]   at the subject's last token
  *
- * Attributes beside those of provenance.h: noise, noise_rule, samples, window, norm, selection, facts_read,
- * facts_unknown.
+ * Attributes beside those of provenance.h: noise (all digits, as text), noise_rule, samples, window, norm, selection,
+ * facts_read, facts_unknown.
  */
 #ifndef STRATA_ANALYSES_REPORT_CAUSAL_REPORT_H
 #define STRATA_ANALYSES_REPORT_CAUSAL_REPORT_H
