@@ -91,8 +91,9 @@ struct job {
 
 /* --- pairs of relations, of all facts that were given --- */
 
-static struct heads_relation *relation_of(struct heads_report *r, size_t *n, size_t *capacity, const char *name)
+static struct heads_relation *relation_of(struct heads_report *r, size_t *capacity, const char *name)
 {
+    size_t *n = &r->n_relations;
     for (size_t i = 0; i < *n; i++)
         if (!strcmp(r->relations[i].name, name))
             return &r->relations[i];
@@ -117,13 +118,13 @@ static bool add_pair(struct heads_relation *relation, struct token_pair pair)
 }
 
 /* Every subject of the others to itself. */
-static bool add_copying(struct heads_report *r, size_t *n, size_t *capacity)
+static bool add_copying(struct heads_report *r, size_t *capacity)
 {
-    struct heads_relation *copying = relation_of(r, n, capacity, "(copying)");
+    struct heads_relation *copying = relation_of(r, capacity, "(copying)");
     if (!copying)
         return false;
     copying->copying = true;
-    for (size_t i = 0; i + 1 < *n; i++)
+    for (size_t i = 0; i + 1 < r->n_relations; i++)
         for (size_t p = 0; p < r->relations[i].n_pairs; p++) {
             int32_t subject = r->relations[i].pairs[p].subject;
             if (!add_pair(copying, (struct token_pair){ subject, subject }))
@@ -133,36 +134,36 @@ static bool add_copying(struct heads_report *r, size_t *n, size_t *capacity)
 }
 
 /* Relations without a single pair are left out and told. */
-static size_t leave_out_empty(const struct job *job, struct heads_report *r, size_t n)
+static void leave_out_empty(const struct job *job, struct heads_report *r)
 {
-    size_t kept = 0, pairs = 0;
+    size_t kept = 0, n = r->n_relations;
     for (size_t i = 0; i < n; i++) {
         struct heads_relation relation = r->relations[i];
         if (!relation.n_pairs) {
-            cli_note(job->cli,
-                     "relation %s: left out of the map: none of its %zu facts has a subject and an answer of "
-                     "one token",
-                     relation.name, relation.n_skipped);
+            if (!relation.copying)
+                cli_note(job->cli,
+                         "relation %s: left out of the map: none of its %zu facts has a subject and an answer of "
+                         "one token",
+                         relation.name, relation.n_skipped);
             free(relation.name);
             continue;
         }
-        pairs += relation.n_pairs;
         r->relations[kept++] = relation;
     }
-    return pairs ? kept : 0;
+    r->n_relations = kept;
 }
 
-static int collect_pairs(struct job *job, size_t *n_relations, struct err *err)
+static int collect_pairs(struct job *job, struct err *err)
 {
     struct heads_report *r = &job->report;
-    size_t n = 0, capacity = 0;
+    size_t capacity = 0;
     bool room = true;
     for (size_t i = 0; room && i < job->facts.n_given; i++) {
         const struct prepared *p = &job->facts.items[i];
         struct token_pair pair;
         if (!*p->answer)
             continue;
-        struct heads_relation *relation = relation_of(r, &n, &capacity, *p->relation ? p->relation : "(none)");
+        struct heads_relation *relation = relation_of(r, &capacity, *p->relation ? p->relation : "(none)");
         room = relation != NULL;
         if (room && head_map_pair(job->session.model, p->subject, p->answer, &pair))
             room = add_pair(relation, pair);
@@ -170,8 +171,8 @@ static int collect_pairs(struct job *job, size_t *n_relations, struct err *err)
             relation->n_skipped++;
     }
     if (room)
-        room = add_copying(r, &n, &capacity);
-    *n_relations = leave_out_empty(job, r, n);
+        room = add_copying(r, &capacity);
+    leave_out_empty(job, r);
     return room ? 0 : err_nomem(err, "relations");
 }
 
@@ -179,8 +180,8 @@ static int run_map(struct job *job, struct err *err)
 {
     struct heads_report *r = &job->report;
     struct progress_bar bar;
-    size_t n;
-    int rc = collect_pairs(job, &n, err);
+    int rc = collect_pairs(job, err);
+    size_t n = r->n_relations;
     if (rc)
         return rc;
     if (!n)

@@ -92,6 +92,7 @@
 #include "probes/lens_curves.h"
 #include "probes/logit_direction.h"
 #include "probes/logit_lens.h"
+#include "probes/neurons.h"
 #include "probes/next_token.h"
 #include "probes/outcomes.h"
 #include "probes/patching.h"

@@ -115,7 +115,7 @@ int heads_report_average(struct heads_report *r, uint64_t seed, struct err *err)
 
 void heads_report_release(struct heads_report *r)
 {
-    for (size_t i = 0; i < r->map.n_relations; i++) {
+    for (size_t i = 0; i < r->n_relations; i++) {
         free(r->relations[i].name);
         free(r->relations[i].pairs);
     }

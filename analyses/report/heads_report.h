@@ -58,8 +58,9 @@ struct heads_report {
     struct ablation_run ranked;       /* n_variants 0 */
     size_t *order;                    /* [n_heads] ranking of the ablation */
     size_t *counts, n_counts;         /* of ranked; counts owned */
-    struct heads_relation *relations; /* [map.n_relations] */
-    struct head_map map;              /* n_relations 0 */
+    struct heads_relation *relations; /* [n_relations], those of map */
+    size_t n_relations;
+    struct head_map map; /* n_relations 0 */
 
     /* Made by heads_report_average; owned, [n_heads]. */
     double *mean, *low, *high;                       /* of attribution.logit, 95 % bands over subjects */
