@@ -130,7 +130,7 @@ static int run_variants(struct enrichment_knockout *k, struct runtime *rt, const
 {
     struct site_set reads;
     struct replay *replay;
-    struct collector rows;
+    struct collector rows = { 0 };
     int rc = site_set_init(&reads, &runtime_model(rt)->config, err);
     if (rc)
         return rc;

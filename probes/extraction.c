@@ -215,7 +215,7 @@ static int collect(struct job *j, const struct site_set *reads, struct err *err)
     const struct extraction_input *in = j->in;
     struct forward f = { .prompts = in->prompts, .n_prompts = in->n_facts, .reads = reads, .sink = &j->c.sink };
     unsigned char *keep = NULL;
-    size_t n_rows = 0, row = 0;
+    size_t n_rows = 0;
     for (size_t i = 0; i < in->n_facts; i++)
         n_rows += in->prompts[i].n_tokens;
     /* Values are wanted of all tokens. */
@@ -223,7 +223,7 @@ static int collect(struct job *j, const struct site_set *reads, struct err *err)
         keep = mem_zeroed(n_rows, 1);
         if (!keep)
             return err_nomem(err, "extraction");
-        for (size_t i = 0; i < in->n_facts; i++)
+        for (size_t i = 0, row = 0; i < in->n_facts; i++)
             keep[(row += in->prompts[i].n_tokens) - 1] = 1;
         f.read_rows = keep;
     }
