@@ -62,8 +62,7 @@ static int draw_listed(struct figures *f, struct err *err)
         labels[i] = names[i];
     }
     if (!rc) {
-        const struct bar_series series = { .name = "mean over the facts that have it in their first 10",
-                                           .values = values };
+        const struct bar_series series = { .name = "mean over its facts", .values = values };
         const struct bar_figure figure = { .n_groups = n,
                                            .n_series = 1,
                                            .labels = labels,
