@@ -155,7 +155,6 @@ static double restored(const struct oracle *o, uint64_t draw, enum causal_kind k
 {
     static const enum site sites[] = { SITE_RESID_POST, SITE_MLP_OUT, SITE_ATTN_OUT, SITE_RESID_POST, SITE_RESID_POST };
     struct collector hand;
-    struct err err = { 0 };
     size_t n_layers = model->config.n_layers, first = layer, last = layer;
     struct range at = { token, token };
     const struct positions here = { .kind = POSITIONS_NUMBERS, .ranges = &at, .n_ranges = 1 };
@@ -165,8 +164,6 @@ static double restored(const struct oracle *o, uint64_t draw, enum causal_kind k
         last = layer + window - window / 2 - 1;
         last = last >= n_layers ? n_layers - 1 : last;
     }
-    must(collector_init(&hand, &o->all, PRECISION_F64, &err), &err);
-    must(collector_begin(&hand, &prompt, 1, NULL, &err), &err);
     run(NULL, &o->all, NULL, &hand);
     for (size_t l = 0; l < n_layers; l++)
         for (size_t i = 0; i < 3; i++) {
