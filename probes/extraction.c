@@ -23,11 +23,11 @@ const char *extraction_mode_name(enum extraction_mode mode)
     return mode == EXTRACTION_RENORMALISED ? "renormalised" : "resoftmax";
 }
 
-size_t extraction_events(const int32_t *rank, size_t n_layers, size_t *first)
+size_t extraction_events(const int32_t *top, int32_t answer, size_t n_layers, size_t *first)
 {
     size_t n = 0, earliest = n_layers;
     for (size_t l = n_layers; l-- > 0;)
-        if (rank[l] == 1) {
+        if (top[l] == answer) {
             earliest = l;
             n++;
         }
@@ -265,22 +265,24 @@ static int gather(struct job *j, struct err *err)
     return 0;
 }
 
-/* Ranks of each fact's answer in its states; overwrites them. */
-static int rank_states(struct job *j, void *states, size_t n_states, int32_t **out, struct err *err)
+/* Rank of each fact's answer in its states, and their top tokens; overwrites the states. */
+static int rank_states(struct job *j, void *states, size_t n_states, int32_t **rank, int32_t **top, struct err *err)
 {
     struct lens_result r;
     const struct lens_input in = { .states = states,
                                    .n_rows = j->in->n_facts,
                                    .n_states = n_states,
                                    .answers = j->in->answers,
+                                   .top_k = 1,
                                    .normed = j->in->norm == EXTRACTION_GEVA };
-    int rc = lens_result_create(&r, in.n_rows, in.n_states, 0, err);
+    int rc = lens_result_create(&r, in.n_rows, in.n_states, in.top_k, err);
     if (rc)
         return rc;
     rc = logit_lens(j->rt, &in, &r, err);
     if (!rc) {
-        *out = r.rank;
-        r.rank = NULL;
+        *rank = r.rank;
+        *top = r.top_token;
+        r.rank = r.top_token = NULL;
     }
     lens_result_release(&r);
     return rc;
@@ -309,9 +311,10 @@ static int measure(struct job *j, struct extraction *x, const struct site_set *r
     rc = rc ? rc : gather(j, err);
     rc = rc || !j->in->n_restrictions ? rc : attend_again(j, err);
     collector_release(&j->c);
-    rc = rc ? rc : rank_states(j, j->states, EXTRACTION_SUBLAYERS * j->n_layers, &x->rank, err);
+    rc = rc ? rc : rank_states(j, j->states, EXTRACTION_SUBLAYERS * j->n_layers, &x->rank, &x->top, err);
     if (!rc && j->in->n_restrictions)
-        rc = rank_states(j, j->again, j->in->n_restrictions * j->n_layers, &x->restricted, err);
+        rc =
+            rank_states(j, j->again, j->in->n_restrictions * j->n_layers, &x->restricted_rank, &x->restricted_top, err);
     free(j->states);
     free(j->again);
     free(j->scratch);
@@ -338,6 +341,8 @@ int extraction_run(struct extraction *x, struct runtime *rt, const struct extrac
 void extraction_release(struct extraction *x)
 {
     free(x->rank);
-    free(x->restricted);
+    free(x->top);
+    free(x->restricted_rank);
+    free(x->restricted_top);
     *x = (struct extraction){ 0 };
 }

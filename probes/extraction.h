@@ -7,7 +7,7 @@
  *     struct extraction x;
  *     const struct extraction_input in = { .prompts = prompts, .answers = answers, .n_facts = n };
  *     if (extraction_run(&x, rt, &in, &err)) ...
- *     size_t first, events = extraction_events(extraction_ranks(&x, fact, EXTRACTION_ATTN), x.n_layers, &first);
+ *     size_t first, events = extraction_events(extraction_tops(&x, fact, EXTRACTION_ATTN), answer, x.n_layers, &first);
  *     extraction_release(&x);
  *
  * Conventions, by name: `geva`, the published one, unembeds the sublayer's output as it is, with its bias; `lens`
@@ -69,11 +69,14 @@ struct extraction_input {
     size_t n_restrictions;
 };
 
-/* Ranks are 1-based: 1 is an event; ties share a rank. */
+/*
+ * Ranks are 1-based and shared by equal logits; the top token is the first of equal ones, as argmax has it. (An output
+ * of zeros, which no bias follows, makes all logits equal: every token has rank 1 then, and only token 0 is on top.)
+ */
 struct extraction {
     size_t n_facts, n_layers, n_restrictions;
-    int32_t *rank;       /* [n_facts, EXTRACTION_SUBLAYERS, n_layers] of the answer */
-    int32_t *restricted; /* [n_facts, n_restrictions, n_layers]; of attention */
+    int32_t *rank, *top; /* [n_facts, EXTRACTION_SUBLAYERS, n_layers] rank of the answer, top token */
+    int32_t *restricted_rank, *restricted_top; /* [n_facts, n_restrictions, n_layers]; of attention */
 };
 
 /* Memory: patterns and values of all the prompts at once; give a batch of facts (prepare.h), not a data set. */
@@ -85,12 +88,17 @@ static inline const int32_t *extraction_ranks(const struct extraction *x, size_t
     return x->rank + (fact * EXTRACTION_SUBLAYERS + part) * x->n_layers;
 }
 
-static inline const int32_t *extraction_restricted(const struct extraction *x, size_t fact, size_t restriction)
+static inline const int32_t *extraction_tops(const struct extraction *x, size_t fact, enum extraction_sublayer part)
 {
-    return x->restricted + (fact * x->n_restrictions + restriction) * x->n_layers;
+    return x->top + (fact * EXTRACTION_SUBLAYERS + part) * x->n_layers;
 }
 
-/* Number of layers with rank 1; *first (may be NULL): the first of them, n_layers where there is none. */
-size_t extraction_events(const int32_t *rank, size_t n_layers, size_t *first);
+static inline const int32_t *extraction_restricted_tops(const struct extraction *x, size_t fact, size_t restriction)
+{
+    return x->restricted_top + (fact * x->n_restrictions + restriction) * x->n_layers;
+}
+
+/* Number of layers with the answer on top; *first (may be NULL): the first of them, n_layers where there is none. */
+size_t extraction_events(const int32_t *top, int32_t answer, size_t n_layers, size_t *first);
 
 #endif

@@ -130,7 +130,7 @@ static void ranks_are_those_of_dot_products(void **state)
         size_t n_differ = 0;
         for (int norm = 0; norm < 2; norm++) {
             run(&f, (enum extraction_norm)norm, false, &x[norm]);
-            assert_null(x[norm].restricted);
+            assert_null(x[norm].restricted_rank);
             for (size_t i = 0; i < N_FACTS; i++)
                 for (size_t l = 0; l < f.m->config.n_layers; l++) {
                     const int32_t *attn = extraction_ranks(&x[norm], i, EXTRACTION_ATTN);
@@ -138,6 +138,14 @@ static void ranks_are_those_of_dot_products(void **state)
                     assert_int_equal(attn[l], full_run_rank(&f, i, SITE_ATTN_OUT, l, NULL, (enum extraction_norm)norm));
                     assert_int_equal(mlp[l], full_run_rank(&f, i, SITE_MLP_OUT, l, NULL, (enum extraction_norm)norm));
                     n_differ += attn[l] != mlp[l];
+                    for (int part = 0; part < EXTRACTION_SUBLAYERS; part++) {
+                        /* The top token's own rank is 1. */
+                        int32_t answer = f.answers[i];
+                        f.answers[i] = extraction_tops(&x[norm], i, (enum extraction_sublayer)part)[l];
+                        enum site site = part == EXTRACTION_ATTN ? SITE_ATTN_OUT : SITE_MLP_OUT;
+                        assert_int_equal(full_run_rank(&f, i, site, l, NULL, (enum extraction_norm)norm), 1);
+                        f.answers[i] = answer;
+                    }
                 }
         }
         assert_true(n_differ > 0);
@@ -232,7 +240,7 @@ static void restricted_attention_is_that_of_full_runs(void **state)
         run(&f, norm, true, &x);
         for (size_t i = 0; i < N_FACTS; i++)
             for (size_t r = 0; r < x.n_restrictions; r++) {
-                const int32_t *got = extraction_restricted(&x, i, r);
+                const int32_t *got = x.restricted_rank + (i * x.n_restrictions + r) * x.n_layers;
                 for (size_t l = 0; l < x.n_layers; l++) {
                     int32_t want = restricted_oracle(&f, i, l, f.restrictions[r], norm);
                     if (got[l] != want)
@@ -240,7 +248,7 @@ static void restricted_attention_is_that_of_full_runs(void **state)
                                  extraction_keys_name(f.restrictions[r].keys),
                                  extraction_mode_name(f.restrictions[r].mode), (int)got[l], (int)want);
                     n_differ += got[l] != extraction_ranks(&x, i, EXTRACTION_ATTN)[l];
-                    n_modes_differ += r % 2 && got[l] != extraction_restricted(&x, i, r - 1)[l];
+                    n_modes_differ += r % 2 && got[l] != got[l - x.n_layers];
                 }
             }
         /* Faults would be seen: restrictions and modes make a difference. */
@@ -259,8 +267,8 @@ static void nothing_blocked_is_plain_attention(void **state)
     run(&f, EXTRACTION_GEVA, true, &x);
     for (size_t i = 0; i < N_FACTS; i++)
         for (size_t mode = 0; mode < EXTRACTION_MODES; mode++)
-            assert_memory_equal(extraction_restricted(&x, i, EXTRACTION_BLOCK_NOTHING * EXTRACTION_MODES + mode),
-                                extraction_ranks(&x, i, EXTRACTION_ATTN), x.n_layers * sizeof(int32_t));
+            assert_memory_equal(extraction_restricted_tops(&x, i, EXTRACTION_BLOCK_NOTHING * EXTRACTION_MODES + mode),
+                                extraction_tops(&x, i, EXTRACTION_ATTN), x.n_layers * sizeof(int32_t));
     extraction_release(&x);
     close_fixture(&f);
 }
@@ -279,16 +287,34 @@ static void key_sets_are_what_their_names_say(void **state)
     }
 }
 
-static void events_are_layers_on_rank_1(void **state)
+static void events_are_layers_with_the_answer_on_top(void **state)
 {
     (void)state;
-    static const int32_t ranks[] = { 7, 1, 2, 1, 1 };
+    static const int32_t tops[] = { 7, 1, 2, 1, 1 };
     size_t first;
-    assert_int_equal(extraction_events(ranks, 5, &first), 3);
+    assert_int_equal(extraction_events(tops, 1, 5, &first), 3);
     assert_int_equal(first, 1);
-    assert_int_equal(extraction_events(ranks + 2, 1, &first), 0);
-    assert_int_equal(first, 1);
-    assert_int_equal(extraction_events(ranks, 5, NULL), 3);
+    assert_int_equal(extraction_events(tops, 3, 5, &first), 0);
+    assert_int_equal(first, 5);
+    assert_int_equal(extraction_events(tops, 7, 5, NULL), 1);
+}
+
+/* Zeros make every logit equal: no event, although nothing is above the answer. */
+static void no_key_and_no_bias_is_no_event(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct extraction x;
+    open_fixture(&f, "llama_b");
+    assert_null(f.m->layers[0].o_bias);
+    run(&f, EXTRACTION_GEVA, true, &x);
+    for (size_t i = 0; i < N_FACTS; i++) {
+        size_t r = EXTRACTION_BLOCK_ALL * EXTRACTION_MODES;
+        assert_int_equal(x.restricted_rank[(i * x.n_restrictions + r) * x.n_layers], 1);
+        assert_int_equal(extraction_events(extraction_restricted_tops(&x, i, r), f.answers[i], x.n_layers, NULL), 0);
+    }
+    extraction_release(&x);
+    close_fixture(&f);
 }
 
 static void missing_answers_and_subjects_are_refused(void **state)
@@ -333,7 +359,8 @@ int main(void)
         cmocka_unit_test(restricted_attention_is_that_of_full_runs),
         cmocka_unit_test(nothing_blocked_is_plain_attention),
         cmocka_unit_test(key_sets_are_what_their_names_say),
-        cmocka_unit_test(events_are_layers_on_rank_1),
+        cmocka_unit_test(events_are_layers_with_the_answer_on_top),
+        cmocka_unit_test(no_key_and_no_bias_is_no_event),
         cmocka_unit_test(missing_answers_and_subjects_are_refused),
     };
     return cmocka_run_group_tests(tests, open_pool, close_pool);
