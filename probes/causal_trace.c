@@ -20,10 +20,11 @@ static const struct kind {
     [CAUSAL_SEVERED_ATTN] = { "severed_attn", SITE_RESID_POST, SITE_ATTN_OUT },
 };
 
-/* Run 0 of the replay is the clean one, run 1 + s the corrupted one of draw s. */
+/* Run 0 of the replay is the clean one, the others are the corrupted ones of a group of draws. */
 enum { CLEAN_RUN = 0, FIRST_CORRUPTED = 1 };
 /* Variants whose final states are held at a time. */
 enum { MOST_VARIANTS = 32768 };
+#define MEMORY ((size_t)1 << 30) /* of base runs */
 
 const char *causal_kind_name(enum causal_kind kind)
 {
@@ -81,18 +82,19 @@ size_t causal_trace_variants(const struct causal_options *o, size_t n_tokens, si
 struct work {
     const struct causal_options *o;
     const struct prompt *prompt;
-    size_t n_tokens, n_layers, n_runs, n_cells;
+    size_t n_tokens, n_layers, n_cells;
+    size_t first_draw, n_draws; /* of the group at hand; n_draws: at first the most */
     struct site_set sources;
-    struct prompt *prompts;        /* [n_runs] the same one */
-    int32_t *answers;              /* [n_runs] */
-    struct edit *noise;            /* [n_samples] */
-    struct edit_list *noise_lists; /* [n_samples] */
-    const struct edit_list **base; /* [n_runs] */
+    struct prompt *prompts;        /* [1 + n_draws] the same one */
+    int32_t *answers;              /* [1 + n_draws] */
+    struct edit *noise;            /* [n_draws] */
+    struct edit_list *noise_lists; /* [n_draws] */
+    const struct edit_list **base; /* [1 + n_draws] */
     struct range *tokens;          /* [n_tokens] each token by itself */
     struct edit *edits;            /* [2 * n_cells] */
     struct edit_list *lists;       /* [n_cells] what restores one cell, the same in every corrupted run */
     double **targets;              /* [n_cells] where its p goes */
-    struct variant *variants;      /* [at most MOST_VARIANTS + n_samples] */
+    struct variant *variants;      /* [at most MOST_VARIANTS + n_draws] */
     struct outcomes outcomes;
 };
 
@@ -108,18 +110,27 @@ static int choose_sources(struct work *w, const struct model_config *c, struct e
     return rc;
 }
 
+/* Draws whose base runs are held at a time. */
+static size_t most_draws(const struct work *w, const struct runtime *rt)
+{
+    size_t one = replay_memory(&runtime_model(rt)->config, runtime_precision(rt), w->n_tokens, &w->sources);
+    size_t runs = (w->o->memory ? w->o->memory : MEMORY) / one, most = runs > 1 ? runs - 1 : 1;
+    return most < w->o->n_samples ? most : w->o->n_samples;
+}
+
 static int make_room(struct work *w, struct err *err)
 {
-    w->prompts = mem_array(w->n_runs, sizeof *w->prompts);
-    w->answers = mem_array(w->n_runs, sizeof *w->answers);
-    w->noise = mem_zeroed(w->o->n_samples, sizeof *w->noise);
-    w->noise_lists = mem_array(w->o->n_samples, sizeof *w->noise_lists);
-    w->base = mem_zeroed(w->n_runs, sizeof *w->base);
+    size_t n_runs = FIRST_CORRUPTED + w->n_draws;
+    w->prompts = mem_array(n_runs, sizeof *w->prompts);
+    w->answers = mem_array(n_runs, sizeof *w->answers);
+    w->noise = mem_zeroed(w->n_draws, sizeof *w->noise);
+    w->noise_lists = mem_array(w->n_draws, sizeof *w->noise_lists);
+    w->base = mem_zeroed(n_runs, sizeof *w->base);
     w->tokens = mem_array(w->n_tokens, sizeof *w->tokens);
     w->edits = mem_zeroed(w->n_cells, 2 * sizeof *w->edits);
     w->lists = mem_array(w->n_cells, sizeof *w->lists);
     w->targets = mem_array(w->n_cells, sizeof *w->targets);
-    w->variants = mem_array(MOST_VARIANTS + w->o->n_samples, sizeof *w->variants);
+    w->variants = mem_array(MOST_VARIANTS + w->n_draws, sizeof *w->variants);
     bool room = w->prompts && w->answers && w->noise && w->noise_lists && w->base && w->tokens && w->edits &&
                 w->lists && w->targets && w->variants;
     return room ? 0 : err_nomem(err, "causal tracing");
@@ -143,17 +154,17 @@ static void release_work(struct work *w)
 
 static void plan_runs(struct work *w, int32_t answer)
 {
-    for (size_t i = 0; i < w->n_runs; i++) {
+    for (size_t i = 0; i < FIRST_CORRUPTED + w->n_draws; i++) {
         w->prompts[i] = *w->prompt;
         w->answers[i] = answer;
     }
-    for (size_t s = 0; s < w->o->n_samples; s++) {
+    for (size_t s = 0; s < w->n_draws; s++) {
         w->noise[s] = (struct edit){ .site = SITE_EMBED,
                                      .at = { .kind = POSITIONS_SUBJECT },
                                      .op = EDIT_ADD,
                                      .source = EDIT_FROM_NOISE,
                                      .value = w->o->noise,
-                                     .seed = w->o->seed * 1000003u + s };
+                                     .seed = w->o->seed * 1000003u + w->first_draw + s };
         w->noise_lists[s] = (struct edit_list){ .edits = &w->noise[s], .n = 1 };
         w->base[FIRST_CORRUPTED + s] = &w->noise_lists[s];
     }
@@ -217,10 +228,10 @@ static int step_part(struct progress *self, uint64_t done, uint64_t total)
     return progress_step(p->whole, p->before + done, p->total);
 }
 
-/* Cells [first, first + n) over all draws. */
+/* Cells [first, first + n) over the draws of the group, added to their targets. */
 static int run_cells(struct work *w, size_t first, size_t n, struct progress *progress, struct err *err)
 {
-    size_t draws = w->o->n_samples;
+    size_t draws = w->n_draws;
     struct lens_result r;
     for (size_t i = 0; i < n; i++)
         for (size_t s = 0; s < draws; s++)
@@ -228,12 +239,8 @@ static int run_cells(struct work *w, size_t first, size_t n, struct progress *pr
     int rc = outcomes_run(&w->outcomes, w->variants, n * draws, &r, progress, err);
     if (rc)
         return rc;
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0;
-        for (size_t s = 0; s < draws; s++)
-            sum += exp((double)r.logprob[i * draws + s]);
-        *w->targets[first + i] = sum / (double)draws;
-    }
+    for (size_t i = 0; i < n * draws; i++)
+        *w->targets[first + i / draws] += exp((double)r.logprob[i]);
     lens_result_release(&r);
     return 0;
 }
@@ -241,28 +248,54 @@ static int run_cells(struct work *w, size_t first, size_t n, struct progress *pr
 static void take_base(const struct work *w, struct causal_trace *out)
 {
     const struct lens_result *base = &w->outcomes.base;
-    double sum = 0;
     out->clean = exp((double)base->logprob[CLEAN_RUN]);
     out->clean_rank = base->rank[CLEAN_RUN];
-    for (size_t s = 0; s < w->o->n_samples; s++)
-        sum += out->samples[s] = exp((double)base->logprob[FIRST_CORRUPTED + s]);
-    out->corrupted = sum / (double)w->o->n_samples;
+    for (size_t s = 0; s < w->n_draws; s++)
+        out->samples[w->first_draw + s] = exp((double)base->logprob[FIRST_CORRUPTED + s]);
 }
 
-static int run_all(struct work *w, struct runtime *rt, struct causal_trace *out, struct progress *progress,
-                   struct err *err)
+static int run_group(struct work *w, struct runtime *rt, struct causal_trace *out, struct progress *progress,
+                     struct err *err)
 {
-    int rc = outcomes_create(&w->outcomes, rt, w->prompts, w->n_runs, w->answers, w->base, &w->sources, err);
+    int rc = outcomes_create(&w->outcomes, rt, w->prompts, FIRST_CORRUPTED + w->n_draws, w->answers, w->base,
+                             &w->sources, err);
     if (rc)
         return rc;
     take_base(w, out);
-    size_t draws = w->o->n_samples, most = MOST_VARIANTS / draws + 1;
-    struct part_progress part = { { step_part }, progress, 0, w->n_cells * draws };
+    size_t most = MOST_VARIANTS / w->n_draws + 1;
+    struct part_progress part = { { step_part }, progress, 0, w->n_cells * w->o->n_samples };
     for (size_t first = 0, n; !rc && first < w->n_cells; first += n) {
         n = w->n_cells - first < most ? w->n_cells - first : most;
-        part.before = first * draws;
+        part.before = w->n_cells * w->first_draw + first * w->n_draws;
         rc = run_cells(w, first, n, &part.progress, err);
     }
+    outcomes_release(&w->outcomes);
+    return rc;
+}
+
+/* Sums over draws, in their order, become means. */
+static void average(const struct work *w, struct causal_trace *out)
+{
+    double n = (double)w->o->n_samples;
+    for (size_t s = 0; s < w->o->n_samples; s++)
+        out->corrupted += out->samples[s];
+    out->corrupted /= n;
+    for (size_t i = 0; i < w->n_cells; i++)
+        *w->targets[i] /= n;
+}
+
+static int run_all(struct work *w, struct runtime *rt, int32_t answer, struct causal_trace *out,
+                   struct progress *progress, struct err *err)
+{
+    size_t most = w->n_draws, n = w->o->n_samples;
+    int rc = 0;
+    for (w->first_draw = 0; !rc && w->first_draw < n; w->first_draw += w->n_draws) {
+        w->n_draws = n - w->first_draw < most ? n - w->first_draw : most;
+        plan_runs(w, answer);
+        rc = run_group(w, rt, out, progress, err);
+    }
+    if (!rc)
+        average(w, out);
     return rc;
 }
 
@@ -305,14 +338,15 @@ int causal_trace_run(struct causal_trace *out, struct runtime *rt, const struct 
     rc = rc ? rc : causal_trace_make(out, o, prompt->n_tokens, c->n_layers, err);
     if (rc)
         return rc;
-    w.n_runs = FIRST_CORRUPTED + o->n_samples;
     w.n_cells = n_all_cells(o, w.n_tokens, w.n_layers);
-    rc = make_room(&w, err);
-    rc = rc ? rc : choose_sources(&w, c, err);
+    rc = choose_sources(&w, c, err);
     if (!rc) {
-        plan_runs(&w, answer);
+        w.n_draws = most_draws(&w, rt);
+        rc = make_room(&w, err);
+    }
+    if (!rc) {
         plan_cells(&w, out);
-        rc = run_all(&w, rt, out, progress, err);
+        rc = run_all(&w, rt, answer, out, progress, err);
     }
     release_work(&w);
     if (rc)

@@ -70,6 +70,7 @@ struct causal_options {
     double noise; /* standard deviation */
     uint64_t seed;
     size_t window; /* layers, >= 1 */
+    size_t memory; /* bytes of base runs at a time, so that draws of long prompts run in groups; 0: 1 GiB */
 };
 
 struct causal_trace {

@@ -321,6 +321,23 @@ static void draws_are_averaged_and_belong_to_the_seed(void **state)
     causal_trace_release(&other);
 }
 
+/* A prompt whose base runs are too large: draw by draw. */
+static void little_memory_changes_nothing(void **state)
+{
+    (void)state;
+    struct causal_options o = all_kinds(2);
+    struct causal_trace t = trace(&o, &prompt);
+    o.memory = 1;
+    struct causal_trace small = trace(&o, &prompt);
+    size_t n = 3 * N_TOKENS * t.n_layers + 2 * t.n_layers + DRAWS;
+    for (size_t i = 0; i < n; i++)
+        assert_true(fabs(t.memory[i] - small.memory[i]) <= 1e-6 * t.memory[i]);
+    for (size_t i = 0; i < BEGIN * t.n_layers; i++)
+        assert_true(small.p[CAUSAL_STATE][i] == small.corrupted);
+    causal_trace_release(&t);
+    causal_trace_release(&small);
+}
+
 static void kinds_not_asked_for_are_absent(void **state)
 {
     (void)state;
@@ -478,6 +495,7 @@ int main(void)
         cmocka_unit_test(restoring_everything_gives_the_clean_answer),
         cmocka_unit_test(noise_of_nothing_changes_nothing),
         cmocka_unit_test(draws_are_averaged_and_belong_to_the_seed),
+        cmocka_unit_test(little_memory_changes_nothing),
         cmocka_unit_test(kinds_not_asked_for_are_absent),
         cmocka_unit_test(what_cannot_be_traced_is_refused),
         cmocka_unit_test(progress_can_stop_it),
