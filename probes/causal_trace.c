@@ -268,6 +268,7 @@ static int run_group(struct work *w, struct runtime *rt, struct causal_trace *ou
         n = w->n_cells - first < most ? w->n_cells - first : most;
         part.before = w->n_cells * w->first_draw + first * w->n_draws;
         rc = run_cells(w, first, n, &part.progress, err);
+        out->row_layers += replay_row_layers(w->outcomes.replay);
     }
     outcomes_release(&w->outcomes);
     return rc;

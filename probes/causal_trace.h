@@ -80,6 +80,7 @@ struct causal_trace {
     double *samples;           /* [n_samples] p(answer) of each corrupted run */
     double *p[N_CAUSAL_KINDS]; /* [n_tokens, n_layers], severed ones [n_layers]; NULL where not asked for */
     double *memory;            /* owned: what the others point into */
+    size_t row_layers;         /* what the restorations cost (replay.h) */
 };
 
 /* ERR_ARG for a prompt without subject, or no answer (-1). The same seed gives the same noise. */

@@ -7,7 +7,8 @@
  *     /SITE/column                                            strings: tokens of the patched prompt, or heads
  *     /clean/..., /corrupted/...   text, subject, token_id, token_text; answer_token, logit_difference, prob
  *
- * Attributes beside those of provenance.h: direction, metric, norm, by (of each group's dataset names: position, head).
+ * Attributes beside those of provenance.h: direction, metric, norm, positions (of head sweeps), and of each sweep
+ * by_SITE: "position" or "head".
  */
 #ifndef STRATA_ANALYSES_REPORT_PATCH_REPORT_H
 #define STRATA_ANALYSES_REPORT_PATCH_REPORT_H

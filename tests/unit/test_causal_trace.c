@@ -338,6 +338,21 @@ static void little_memory_changes_nothing(void **state)
     causal_trace_release(&small);
 }
 
+/* A restored state costs its own row in its layer, and in every later one the rows from it on. */
+static void only_what_a_restoration_reaches_is_computed(void **state)
+{
+    (void)state;
+    struct causal_options o = all_kinds(2);
+    o.kinds = 1u << CAUSAL_STATE;
+    struct causal_trace t = trace(&o, &prompt);
+    size_t want = 1; /* of the last layer, the last token's state alone is read */
+    for (size_t token = BEGIN; token < N_TOKENS; token++)
+        for (size_t l = 0; l + 1 < t.n_layers; l++)
+            want += 1 + (N_TOKENS - token) * (t.n_layers - 1 - l);
+    assert_int_equal(t.row_layers, want * DRAWS);
+    causal_trace_release(&t);
+}
+
 static void kinds_not_asked_for_are_absent(void **state)
 {
     (void)state;
@@ -496,6 +511,7 @@ int main(void)
         cmocka_unit_test(noise_of_nothing_changes_nothing),
         cmocka_unit_test(draws_are_averaged_and_belong_to_the_seed),
         cmocka_unit_test(little_memory_changes_nothing),
+        cmocka_unit_test(only_what_a_restoration_reaches_is_computed),
         cmocka_unit_test(kinds_not_asked_for_are_absent),
         cmocka_unit_test(what_cannot_be_traced_is_refused),
         cmocka_unit_test(progress_can_stop_it),
