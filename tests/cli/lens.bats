@@ -112,7 +112,7 @@ print(*(x["rank"] for x in csv.DictReader(open("out.csv"))))' >csv.ranks
     strata lens -m "$TINY" "$PROMPT" --top 0 --json
     expect 0
     check 'all(x["top"] == [] for x in d["prompts"][0]["rows"][0]["layers"])'
-    strata lens -m "$TINY" "$PROMPT" --top 101
+    strata lens -m "$TINY" "$PROMPT" --top 1001
     expect 2
 }
 
