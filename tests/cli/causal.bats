@@ -74,6 +74,11 @@ END
     strata causal -m "$TINY" -i f.jsonl --all --samples 2 --window 2 -o out
     expect 1 "causal.h5"
     one_line
+    strata causal -m "$TINY" -i f.jsonl --all --samples 2 --window 2 -o out --resume
+    expect 0 "resuming after 3 of 3"
+    strata causal -m "$TINY" -i f.jsonl --all --samples 3 --window 2 -o out --resume
+    expect 1 "was begun with samples 2, now 3"
+    one_line
     strata causal -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --samples 2 --window 2 -o one
     expect 0
     for name in state mlp attn severed; do [ -s one/$name.png ]; done
