@@ -17,8 +17,10 @@
  * enrichment_ceiling. Beside it stands the recall, the share of the set, in percent, that is among the 500, which has
  * no such ceiling. Both mean something only against the control: the set of a random other subject.
  *
- * Conventions, by name: `geva`, the published one, has no final norm (E h); `lens` applies the model's own. State 0
- * is what enters the first block, state l + 1 what leaves block l; no state went through the final norm before.
+ * Conventions, by name: `geva`, the published one, has no final norm (E h); `lens` applies the model's own. Where the
+ * final norm's gain differs much between dimensions, `geva` shows little of what the model itself would read (on
+ * SmolLM2-135M it finds a fifth of the answers' attributes at the last token after the last block, `lens` four fifths).
+ * State 0 is what enters the first block, state l + 1 what leaves block l; no state went through the final norm before.
  */
 #ifndef STRATA_PROBES_ENRICHMENT_H
 #define STRATA_PROBES_ENRICHMENT_H

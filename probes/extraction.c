@@ -1,6 +1,7 @@
 #include "probes/extraction.h"
 
 #include "core/base/mem.h"
+#include "core/base/random.h"
 #include "core/runtime/collect.h"
 #include "probes/logit_lens.h"
 
@@ -34,6 +35,40 @@ size_t extraction_events(const int32_t *top, int32_t answer, size_t n_layers, si
     if (first)
         *first = earliest;
     return n;
+}
+
+/* The answer of a random fact whose answer is another token. Where such facts are rare, the next one in order. */
+static int32_t draw_other(const int32_t *answers, size_t n, int32_t answer, struct random_source *random)
+{
+    enum { MOST_TRIES = 100 };
+    size_t at = 0;
+    for (int tries = 0; tries < MOST_TRIES; tries++) {
+        at = (size_t)random_below(random, n);
+        if (answers[at] != answer)
+            return answers[at];
+    }
+    while (answers[at] == answer)
+        at = (at + 1) % n;
+    return answers[at];
+}
+
+double extraction_chance(const int32_t *top, const int32_t *answers, size_t n_facts, size_t n_layers, size_t draws,
+                         uint64_t seed)
+{
+    struct random_source random;
+    size_t events = 0;
+    bool differ = false;
+    for (size_t i = 1; i < n_facts; i++)
+        differ |= answers[i] != answers[0];
+    if (!differ || !draws)
+        return NAN;
+    random_seed(&random, seed);
+    for (size_t i = 0; i < n_facts; i++)
+        for (size_t d = 0; d < draws; d++) {
+            int32_t other = draw_other(answers, n_facts, answers[i], &random);
+            events += extraction_events(top + i * n_layers, other, n_layers, NULL) > 0;
+        }
+    return (double)events / (double)(n_facts * draws);
 }
 
 static bool blocks(enum extraction_keys keys, const struct prompt *p, size_t token)

@@ -100,5 +100,12 @@ static inline const int32_t *extraction_restricted_tops(const struct extraction 
 
 /* Number of layers with the answer on top; *first (may be NULL): the first of them, n_layers where there is none. */
 size_t extraction_events(const int32_t *top, int32_t answer, size_t n_layers, size_t *first);
+/*
+ * The control: the share of facts, in 0..1, that would have an event if their answer were that of a random other fact
+ * (another token), over `draws` draws a fact. Sublayers that promote the same few tokens whatever the fact make it
+ * large. top: [n_facts, n_layers]. NaN where no two answers differ. Same seed, same number.
+ */
+double extraction_chance(const int32_t *top, const int32_t *answers, size_t n_facts, size_t n_layers, size_t draws,
+                         uint64_t seed);
 
 #endif

@@ -299,6 +299,25 @@ static void events_are_layers_with_the_answer_on_top(void **state)
     assert_int_equal(extraction_events(tops, 7, 5, NULL), 1);
 }
 
+static void chance_is_the_share_under_other_answers(void **state)
+{
+    (void)state;
+    /* Fact 0 always shows 5, fact 1 always 6, fact 2 both: with the two others' answers 0, 0 and 2 of 2. */
+    static const int32_t tops[] = { 5, 5, 6, 6, 5, 6 }, answers[] = { 5, 6, 9 }, same[] = { 4, 4, 4 };
+    double share = extraction_chance(tops, answers, 3, 2, 50, 1);
+    assert_true(share == 1.0 / 3);
+    assert_true(extraction_chance(tops, (const int32_t[]){ 6, 5, 6 }, 3, 2, 50, 1) == 1);
+    assert_true(isnan(extraction_chance(tops, same, 3, 2, 50, 1)));
+    /* Rare other answers are found. */
+    static int32_t rare[5000], shown[5000];
+    rare[4321] = 1;
+    assert_true(extraction_chance(shown, rare, 5000, 1, 1, 1) == 1.0 / 5000);
+    /* Where draws matter: one of three other answers, each as often. 80000 draws: a deviation of 0.0017. */
+    static const int32_t mixed[] = { 6, 7, 8, 5 }, own[] = { 5, 6, 7, 8 };
+    assert_true(extraction_chance(mixed, own, 4, 1, 9, 3) == extraction_chance(mixed, own, 4, 1, 9, 3));
+    assert_true(fabs(extraction_chance(mixed, own, 4, 1, 20000, 3) - 1.0 / 3) < 0.01);
+}
+
 /* Zeros make every logit equal: no event, although nothing is above the answer. */
 static void no_key_and_no_bias_is_no_event(void **state)
 {
@@ -360,6 +379,7 @@ int main(void)
         cmocka_unit_test(nothing_blocked_is_plain_attention),
         cmocka_unit_test(key_sets_are_what_their_names_say),
         cmocka_unit_test(events_are_layers_with_the_answer_on_top),
+        cmocka_unit_test(chance_is_the_share_under_other_answers),
         cmocka_unit_test(no_key_and_no_bias_is_no_event),
         cmocka_unit_test(missing_answers_and_subjects_are_refused),
     };
