@@ -3,6 +3,7 @@
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
+#include "core/base/suggest.h"
 #include "core/base/utf8.h"
 #include "core/formats/facts_internal.h"
 
@@ -27,6 +28,36 @@ void facts_number(struct facts *f, struct fact *fact)
 {
     snprintf(f->number, sizeof f->number, "%zu", f->n_facts);
     fact->id = f->number;
+}
+
+int facts_copy_stripped(struct strbuf *out, const char *text, struct err *err)
+{
+    size_t n = strlen(text);
+    while (n && memchr(" \t\r\n", text[n - 1], 4))
+        n--;
+    for (; n && memchr(" \t\r\n", *text, 4); n--)
+        text++;
+    strbuf_reset(out);
+    strbuf_add(out, text, n);
+    return strbuf_failed(out) ? err_nomem(err, "a fact") : 0;
+}
+
+const char *facts_meant_key(const char *key)
+{
+    static const char *const ours[] = { "prompt",       "subject",  "answer",    "id",
+                                        "answer_token", "tokens",   "aliases",   "subject_occurrence",
+                                        "relation",     "known_id", "attribute", "relation_id" };
+    enum { N = sizeof ours / sizeof *ours, OTHERS = 3, SHORTEST = 5 };
+    const char *meant = NULL;
+    size_t len = strlen(key);
+    for (size_t i = 0; i < N; i++) {
+        if (!strcmp(key, ours[i]))
+            return NULL;
+        size_t wrong = suggest_distance(key, len, ours[i], strlen(ours[i]));
+        if (i < N - OTHERS && len >= SHORTEST && wrong <= 2 && wrong * 4 <= len)
+            meant = meant ? meant : ours[i];
+    }
+    return meant;
 }
 
 bool facts_is_blank(const char *text, size_t n)

@@ -15,8 +15,9 @@
  *
  * JSON keys and CSV columns: prompt (or, in JSON, tokens), subject, answer,
  * answer_token, id, relation, aliases (in CSV separated by '|'),
- * subject_occurrence; JSON also attribute (surrounding spaces stripped),
- * known_id, relation_id where answer, id, relation are absent. An LRE file
+ * subject_occurrence; also attribute (surrounding spaces stripped),
+ * known_id, relation_id where answer, id, relation are absent. Others are
+ * ignored, but one that is nearly ours ("answr") is an error. An LRE file
  * gives one fact a sample: the first zero-shot template (else the first
  * template) with the subject in place of {}, its strings stripped. TXT: blank
  * lines are skipped. A line, record or item is at most 16 MiB long.
@@ -48,7 +49,7 @@ struct facts;
 
 /* The format is told by the extension (.jsonl .ndjson .json .csv .tsv .txt), else (also for "-") by the first bytes. */
 int facts_open(struct facts **out, const char *path, struct err *err);
-/* 1: *fact filled; 0: end of file; negative: error "FILE: line N: what is wrong". Unknown JSON keys are ignored. */
+/* 1: *fact filled; 0: end of file; negative: error "FILE: line N: what is wrong". */
 int facts_next(struct facts *facts, struct fact *fact, struct err *err);
 /* TXT: blank lines are prompts too, so that facts and lines go together. Before the first facts_next. */
 void facts_keep_blank(struct facts *facts);

@@ -27,6 +27,9 @@ enum csv_column {
     CSV_ALIASES,
     CSV_ANSWER_TOKEN,
     CSV_SUBJECT_OCCURRENCE,
+    CSV_ATTRIBUTE,
+    CSV_KNOWN_ID,
+    CSV_RELATION_ID,
     N_CSV_COLUMNS
 };
 
@@ -77,6 +80,10 @@ void facts_where(const struct facts *f, const char *unit, size_t number, char wh
 /* Sets the id that a fact without its own gets. */
 void facts_number(struct facts *f, struct fact *fact);
 bool facts_is_blank(const char *text, size_t n);
+/* Copies without surrounding spaces: those of published answers belong to the tokenisation. */
+int facts_copy_stripped(struct strbuf *out, const char *text, struct err *err);
+/* Our own key that this one is probably meant to be ("answr"), NULL for known keys and for those like none. */
+const char *facts_meant_key(const char *key);
 
 /* What the first bytes of a file that starts with '{' are: FACTS_JSONL, or FACTS_OBJECT for one large value. */
 enum facts_format facts_json_sniff(const char *text, size_t n);

@@ -13,19 +13,6 @@ static int bad(const char *where, const char *what, struct err *err)
     return err_set(err, ERR_FORMAT, "%s: %s", where, what);
 }
 
-/* Copies without surrounding spaces: those of published answers belong to the tokenisation. */
-static int copy_stripped(struct strbuf *out, const char *text, struct err *err)
-{
-    size_t n = strlen(text);
-    while (n && memchr(" \t\r\n", text[n - 1], 4))
-        n--;
-    for (; n && memchr(" \t\r\n", *text, 4); n--)
-        text++;
-    strbuf_reset(out);
-    strbuf_add(out, text, n);
-    return strbuf_failed(out) ? err_nomem(err, "a fact") : 0;
-}
-
 /* A string, or a whole number as text (numbered relations and ids are common). */
 static int text_or_number(const json_t *object, const char *where, const char *key, char number[24], const char **out,
                           struct err *err)
@@ -98,7 +85,7 @@ static int answer_read(struct facts *f, const json_t *object, const char *where,
     int rc = json_get_string(object, where, "answer", &fact->answer, err);
     if (rc || fact->answer || (rc = json_get_string(object, where, "attribute", &attribute, err)) || !attribute)
         return rc;
-    rc = copy_stripped(&f->answer, attribute, err);
+    rc = facts_copy_stripped(&f->answer, attribute, err);
     fact->answer = strbuf_text(&f->answer);
     return rc;
 }
@@ -144,13 +131,28 @@ static int details_read(const json_t *object, const char *where, struct fact *fa
     return 0;
 }
 
+/* A misspelt key would be a loss in silence; keys that are like none of ours may be there. */
+static int keys_check(json_t *object, const char *where, struct err *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value)
+    {
+        const char *meant = facts_meant_key(key);
+        if (meant && !json_object_get(object, meant))
+            return err_set(err, ERR_FORMAT, "%s: there is no key \"%s\": did you mean %s?", where, key, meant);
+    }
+    return 0;
+}
+
 /* All of *fact from an object, which f->item keeps alive. */
-static int fact_read(struct facts *f, const json_t *object, const char *where, struct fact *fact, struct err *err)
+static int fact_read(struct facts *f, json_t *object, const char *where, struct fact *fact, struct err *err)
 {
     if (!json_is_object(object))
         return bad(where, "a fact must be a JSON object", err);
-    int rc = prompt_read(f, object, where, fact, err);
-    if (rc || (rc = json_get_string(object, where, "subject", &fact->subject, err)) ||
+    int rc = keys_check(object, where, err);
+    if (rc || (rc = prompt_read(f, object, where, fact, err)) ||
+        (rc = json_get_string(object, where, "subject", &fact->subject, err)) ||
         (rc = answer_read(f, object, where, fact, err)) || (rc = names_read(f, object, where, fact, err)) ||
         (rc = aliases_read(f, object, where, fact, err)) || (rc = details_read(object, where, fact, err)))
         return rc;
@@ -249,7 +251,7 @@ int facts_lre_next(struct facts *f, struct fact *fact, struct err *err)
         return rc;
     if (!subject || !object)
         return bad(where, "a sample must have a subject and an object", err);
-    if ((rc = copy_stripped(&f->subject, subject, err)) || (rc = copy_stripped(&f->answer, object, err)))
+    if ((rc = facts_copy_stripped(&f->subject, subject, err)) || (rc = facts_copy_stripped(&f->answer, object, err)))
         return rc;
     if (!f->subject.len || !f->answer.len)
         return bad(where, "a sample's subject or object is empty", err);

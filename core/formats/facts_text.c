@@ -15,6 +15,9 @@ static const char *const column_names[N_CSV_COLUMNS] = {
     [CSV_ALIASES] = "aliases",
     [CSV_ANSWER_TOKEN] = "answer_token",
     [CSV_SUBJECT_OCCURRENCE] = "subject_occurrence",
+    [CSV_ATTRIBUTE] = "attribute",
+    [CSV_KNOWN_ID] = "known_id",
+    [CSV_RELATION_ID] = "relation_id",
 };
 
 static int record_error(const struct facts *f, const char *what, struct err *err)
@@ -88,6 +91,19 @@ static int record_read(struct facts *f, size_t *n_fields, struct err *err)
     return strbuf_failed(&f->record) ? err_nomem(err, "a record") : 1;
 }
 
+/* A misspelt column would be a loss in silence. */
+static int columns_check(const struct facts *f, struct err *err)
+{
+    for (size_t i = 0; i < f->n_fields; i++) {
+        const char *column = f->record.data + f->fields[i], *meant = facts_meant_key(column);
+        for (int c = 0; meant && c < N_CSV_COLUMNS; c++)
+            if (f->column[c] == SIZE_MAX && !strcmp(meant, column_names[c]))
+                return err_set(err, ERR_FORMAT, "%s: line %zu: there is no column \"%s\": did you mean %s?", f->name,
+                               f->record_line, column, meant);
+    }
+    return 0;
+}
+
 int facts_csv_open(struct facts *f, struct err *err)
 {
     for (int c = 0; c < N_CSV_COLUMNS; c++)
@@ -104,6 +120,9 @@ int facts_csv_open(struct facts *f, struct err *err)
                                column_names[c]);
             f->column[c] = i;
         }
+    int rc = columns_check(f, err);
+    if (rc)
+        return rc;
     if (f->column[CSV_PROMPT] == SIZE_MAX)
         return err_set(err, ERR_FORMAT, "%s: line %zu: the header has no column \"prompt\" (its first is \"%.100s\")",
                        f->name, f->record_line, f->record.data);
@@ -117,6 +136,13 @@ static char *field(const struct facts *f, enum csv_column column)
         return NULL;
     char *text = f->record.data + f->fields[f->column[column]];
     return *text ? text : NULL;
+}
+
+/* Under our own name, else under that of the Counterfact family. */
+static const char *either(const struct facts *f, enum csv_column own, enum csv_column other)
+{
+    const char *text = field(f, own);
+    return text ? text : field(f, other);
 }
 
 static int aliases_split(struct facts *f, struct fact *fact, struct err *err)
@@ -171,10 +197,15 @@ int facts_csv_next(struct facts *f, struct fact *fact, struct err *err)
         return record_error(f, "the prompt is empty", err);
     fact->subject = field(f, CSV_SUBJECT);
     fact->answer = field(f, CSV_ANSWER);
-    fact->relation = field(f, CSV_RELATION);
-    if (field(f, CSV_ID))
-        fact->id = field(f, CSV_ID);
+    fact->relation = either(f, CSV_RELATION, CSV_RELATION_ID);
+    const char *id = either(f, CSV_ID, CSV_KNOWN_ID);
+    if (id)
+        fact->id = id;
     int rc = aliases_split(f, fact, err);
+    if (!rc && !fact->answer && field(f, CSV_ATTRIBUTE)) {
+        rc = facts_copy_stripped(&f->answer, field(f, CSV_ATTRIBUTE), err);
+        fact->answer = f->answer.len ? strbuf_text(&f->answer) : NULL;
+    }
     if (!rc)
         rc = details_read(f, fact, err);
     return rc ? rc : 1;

@@ -177,7 +177,9 @@ static int take_answer(const struct model *model, const struct fact *fact, struc
         int rc = copy_ids(&fact->answer_token, 1, &out->answer_tokens, err);
         if (rc)
             return rc;
-    } else if (fact->answer && *fact->answer) {
+    } else if (fact->answer) {
+        if (!*fact->answer)
+            return err_set(err, ERR_ARG, "the answer is empty: leave it out");
         int rc = prepare_answer(model, fact->tokens ? "" : fact->prompt, fact->answer, &out->answer_tokens,
                                 &out->n_answer_tokens, &out->answer_retokenized, err);
         if (rc)
@@ -190,8 +192,10 @@ static int take_answer(const struct model *model, const struct fact *fact, struc
 
 static int take_subject(const struct fact *fact, struct prepared *out, struct err *err)
 {
-    if (!*out->subject)
+    if (!fact->subject)
         return 0;
+    if (!*fact->subject)
+        return err_set(err, ERR_ARG, "the subject is empty: leave it out");
     if (fact->tokens)
         return err_set(err, ERR_UNSUPPORTED,
                        "a subject is found in the prompt's text, and this fact has only token ids");

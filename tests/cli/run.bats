@@ -289,6 +289,15 @@ END
     expect 2 "give a prompt, or -i FILE"
 }
 
+@test "an empty answer or subject is an error, not none" {
+    strata run -m "$TINY" "$PROMPT" --answer ""
+    expect 1 "the answer is empty"
+    one_line
+    strata run -m "$TINY" "$PROMPT" --subject ""
+    expect 1 "the subject is empty"
+    one_line
+}
+
 @test "NaN in the weights is refused by the tensor's name" {
     cp -r "$TINY" nan
     python3 - nan/model.safetensors <<'END'

@@ -120,6 +120,8 @@ static void published_arrays_are_read(void **state)
     /* Our own names win. */
     assert_reads("o.json", "[{\"prompt\":\"p\",\"answer\":\"a\",\"attribute\":\"b\",\"id\":\"i\",\"known_id\":5}]",
                  "i|p|-|a|-||-1|first|1\n");
+    assert_reads("k.csv", "known_id,prompt,attribute,relation_id\n17,p, Apple ,P176\n",
+                 "17|p|-|Apple|P176||-1|first|2\n");
     assert_reads("one.json", "{\"prompt\":\"p\",\n \"answer\":\"a\"}", "0|p|-|a|-||-1|first|1\n");
 }
 
@@ -241,6 +243,8 @@ static void bad_facts_are_refused_with_their_line(void **state)
         { "{\"prompt\":\"p\",\"aliases\":[\"\"]}", "strings that are not empty" },
         { "{\"prompt\":\"p\",\"aliases\":[1]}", "strings that are not empty" },
         { "{\"prompt\":\"p\",\"id\":1.5}", "key \"id\" must be a string" },
+        { "{\"promt\":\"p\"}", "there is no key \"promt\": did you mean prompt?" },
+        { "{\"prompt\":\"p\",\"Answer\":\"a\"}", "there is no key \"Answer\": did you mean answer?" },
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         char text[256];
@@ -266,6 +270,7 @@ static void bad_tables_are_refused_with_their_line(void **state)
     assert_refused("x.csv", "prompt,answer_token\na,x\n", "line 2: answer_token must be a token id");
     assert_refused("x.csv", "prompt,answer_token\na,99999999999999999999\n", "answer_token must be a token id");
     assert_refused("x.csv", "prompt,aliases\na,x||y\n", "line 2: an alias is empty");
+    assert_refused("x.csv", "prompt,answr\na,b\n", "line 1: there is no column \"answr\": did you mean answer?");
     assert_refused("x.csv", "prompt,subject_occurrence\na,both\n", "it must be \"first\" or \"last\"");
 }
 
