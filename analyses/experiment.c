@@ -3,22 +3,18 @@
 
 #include "analyses/cli/edit_setup.h"
 #include "analyses/cli/fact_options.h"
-#include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
+#include "analyses/report/result.h"
 #include "analyses/report/token_text.h"
-#include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/runtime/experiment.h"
-#include "core/store/provenance.h"
 #include "probes/outcomes.h"
 #include "probes/site_means.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum format { FORMAT_TEXT, FORMAT_CSV, FORMAT_JSON, FORMAT_H5 };
 enum { MOST_AT_ONCE = 16384 };        /* variants whose final states are held */
 #define MOST_MEMORY ((size_t)8 << 30) /* of base runs */
 
@@ -155,8 +151,9 @@ static double change_of(const struct job *job, const struct row *r)
     return 100 * (exp(r->logprob - job->rows[r->prompt].logprob) - 1);
 }
 
-static void add_text(const struct job *job, struct strbuf *out)
+static void add_text(const void *arg, struct strbuf *out)
 {
+    const struct job *job = arg;
     strbuf_adds(out, "variant\tprompt\tanswer\trank\tprob\tlogprob\tchange\n");
     for (size_t i = 0; i < job->n_rows; i++) {
         const struct row *r = &job->rows[i];
@@ -170,8 +167,9 @@ static void add_text(const struct job *job, struct strbuf *out)
     }
 }
 
-static void add_csv(const struct job *job, struct strbuf *out)
+static void add_csv(const void *arg, struct strbuf *out)
 {
+    const struct job *job = arg;
     strbuf_adds(out, "variant,prompt,answer,answer_token,rank,prob,logprob,change_percent,edits\n");
     for (size_t i = 0; i < job->n_rows; i++) {
         const struct row *r = &job->rows[i];
@@ -200,8 +198,9 @@ static void add_json_text(struct strbuf *out, const char *key, const char *text)
     strbuf_add_json(out, text, strlen(text));
 }
 
-static void add_json(const struct job *job, struct strbuf *out)
+static void add_json(const void *arg, struct strbuf *out)
 {
+    const struct job *job = arg;
     strbuf_adds(out, "{\"format\":\"strata-experiment-result\",\"version\":1,\"norm\":\"lens\",");
     add_json_text(out, "model", job->session.model->path);
     strbuf_adds(out, ",\"rows\":[");
@@ -273,76 +272,32 @@ static int put_edits(const struct job *job, const struct h5_file *f, struct err 
     return rc;
 }
 
-static int put_all(const struct job *job, const struct h5_file *f, struct err *err)
+static int put_all(const void *arg, const struct h5_file *f, struct err *err)
 {
-    const struct cli *cli = job->cli;
-    const struct provenance p = { .format = "strata-experiment-result",
-                                  .version = 1,
-                                  .command = cli->command_line,
-                                  .model = job->session.model,
-                                  .specials = cli->specials,
-                                  .precision = cli->precision,
-                                  .dtype = STORE_F64,
-                                  .threads = cli->threads,
-                                  .seed = job->e.seed };
-    int rc = provenance_write(f, &p, true, err);
-    rc = rc ? rc : h5_put_text(f, f->id, "norm", "lens", err);
-    rc = rc ? rc : put_rows(job, f, err);
+    const struct job *job = arg;
+    int rc = put_rows(job, f, err);
     return rc ? rc : put_edits(job, f, err);
 }
 
-static int write_h5(const struct job *job, struct err *err)
-{
-    struct strbuf partial = STRBUF_INIT;
-    struct h5_file f;
-    strbuf_addf(&partial, "%s.partial", job->cli->output);
-    int rc = strbuf_failed(&partial) ? err_nomem(err, "a path") : h5_create(&f, strbuf_text(&partial), err);
-    if (!rc) {
-        rc = put_all(job, &f, err);
-        rc = h5_close(&f, rc, err);
-        rc = rc ? rc : file_sync(partial.data, err);
-        if (!rc && rename(partial.data, job->cli->output))
-            rc = err_errno(err, "%s: cannot rename %s to it", job->cli->output, partial.data);
-        if (rc)
-            remove(partial.data);
-    }
-    strbuf_release(&partial);
-    return rc;
-}
+static const struct result_kind experiment_result = {
+    .name = "experiment",
+    .format = "strata-experiment-result",
+    .norm = "lens",
+    .text = add_text,
+    .json = add_json,
+    .csv = { { "experiment", add_csv } },
+    .h5 = put_all,
+    .tab_separated = true,
+};
 
-static int write_result(struct job *job, enum format format, struct err *err)
+static int write_result(const struct job *job, const struct result *result, struct err *err)
 {
-    struct strbuf text = STRBUF_INIT;
-    if (format == FORMAT_H5)
-        return write_h5(job, err);
-    if (format == FORMAT_JSON)
-        add_json(job, &text);
-    else if (format == FORMAT_CSV)
-        add_csv(job, &text);
-    else
-        add_text(job, &text);
-    return output_text(job->cli, &text, 0, err);
+    struct provenance p = result_provenance(job->cli, job->session.model);
+    p.seed = job->e.seed;
+    return result_write(result, job, &p, err);
 }
 
 /* --- set-up --- */
-
-static int find_format(struct cli *cli, enum format *out, struct err *err)
-{
-    static const struct {
-        const char *extension;
-        enum format format;
-    } known[] = { { "", FORMAT_TEXT },   { "txt", FORMAT_TEXT }, { "tsv", FORMAT_TEXT }, { "json", FORMAT_JSON },
-                  { "csv", FORMAT_CSV }, { "h5", FORMAT_H5 },    { "hdf5", FORMAT_H5 } };
-    const char *extension = cli->output ? file_extension(cli->output) : "";
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        *out = cli->json && known[i].format == FORMAT_TEXT ? FORMAT_JSON : known[i].format;
-        if (!strcmp(extension, known[i].extension))
-            return cli->json && *out != FORMAT_JSON
-                       ? cli_usage(cli, err, "--json and -o %.200s ask for two formats", cli->output)
-                       : 0;
-    }
-    return cli_usage(cli, err, "-o %.200s: give .h5, .csv, .json or .txt", cli->output);
-}
 
 static void close_job(struct job *job)
 {
@@ -360,15 +315,15 @@ static void close_job(struct job *job)
 int experiment_run(struct cli *cli, const char *path, struct err *err)
 {
     struct job job = { .cli = cli };
-    enum format format;
-    int rc = find_format(cli, &format, err);
+    struct result result;
+    int rc = result_choose(&result, &experiment_result, cli, false, err);
     rc = rc ? rc : session_open(&job.session, cli, err);
     rc = rc ? rc : experiment_read(&job.e, path, job.session.model, cli->specials, cli->seed, err);
     rc = rc ? rc : experiment_check(&job.e, err);
     rc = rc ? rc : fill_means(&job, err);
     rc = rc ? rc : plan(&job, err);
     rc = rc ? rc : run_all(&job, err);
-    rc = rc ? rc : write_result(&job, format, err);
+    rc = rc ? rc : write_result(&job, &result, err);
     close_job(&job);
     return rc;
 }

@@ -1,15 +1,10 @@
 /* strata patch: patching sweeps between two prompts. */
 #include "analyses/cli/fact_options.h"
-#include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
-#include "analyses/plot/plot.h"
 #include "analyses/report/patch_report.h"
-#include "core/base/file.h"
-#include "core/base/mem.h"
 #include "core/base/suggest.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static struct fact_options given;
@@ -70,12 +65,11 @@ static const struct option options[] = {
 static const enum site patchable[] = { SITE_RESID_PRE, SITE_RESID_MID, SITE_RESID_POST, SITE_ATTN_OUT, SITE_MLP_OUT,
                                        SITE_Z,         SITE_Q,         SITE_K,          SITE_V,        SITE_PATTERN };
 enum { N_PATCHABLE = sizeof patchable / sizeof *patchable };
-enum format { FORMAT_TEXT, FORMAT_CSV, FORMAT_JSON, FORMAT_H5, FORMAT_FOLDER };
 
 struct job {
     struct cli *cli;
     struct session session;
-    enum format format;
+    struct result result;
     struct positions at;
     struct prepared clean, corrupted;
     struct patch_sweep sweeps[N_PATCHABLE];
@@ -164,85 +158,7 @@ static int run_sweeps(struct job *job, struct err *err)
     return rc;
 }
 
-/* --- output --- */
-
-static int write_h5(const struct job *job, const char *path, struct err *err)
-{
-    const struct cli *cli = job->cli;
-    const struct provenance p = { .command = cli->command_line,
-                                  .model = job->session.model,
-                                  .specials = cli->specials,
-                                  .precision = cli->precision,
-                                  .dtype = STORE_F64,
-                                  .threads = cli->threads,
-                                  .seed = cli->seed };
-    return patch_report_h5(&job->report, &p, path, err);
-}
-
-static int write_folder(const struct job *job, struct err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    const char *folder = job->cli->output;
-    char *h5 = file_join(folder, "patch.h5"), *csv = file_join(folder, "patch.csv");
-    patch_report_csv(&job->report, &text);
-    int rc = h5 && csv && !strbuf_failed(&text) ? file_make_folder(folder, err) : err_nomem(err, "a path");
-    rc = rc ? rc : write_h5(job, h5, err);
-    rc = rc ? rc : file_write(csv, text.data, text.len, err);
-    if (!rc && !no_plots && (rc = patch_report_figures(&job->report, folder, err)) == PLOT_NOT_DRAWN) {
-        cli_note(job->cli, "strata: %s", err->msg);
-        rc = 0;
-    }
-    free(h5);
-    free(csv);
-    strbuf_release(&text);
-    return rc;
-}
-
-static int write_result(struct job *job, struct err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    struct cli to = *job->cli;
-    if (job->format == FORMAT_H5)
-        return write_h5(job, job->cli->output, err);
-    if (job->format == FORMAT_FOLDER) {
-        int rc = write_folder(job, err);
-        if (rc)
-            return rc;
-        to.output = NULL;
-    }
-    if (job->cli->json)
-        patch_report_json(&job->report, &text);
-    else if (job->format == FORMAT_CSV)
-        patch_report_csv(&job->report, &text);
-    else
-        patch_report_text(&job->report, &text);
-    return output_text(&to, &text, 0, err);
-}
-
 /* --- set-up --- */
-
-static int find_format(struct job *job, struct err *err)
-{
-    struct cli *cli = job->cli;
-    const char *extension = cli->output ? file_extension(cli->output) : "";
-    static const char *const files[] = { "jsonl", "png", "svg", "pdf", "tsv" };
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (!strcmp(extension, files[i]))
-            return cli_usage(cli, err, "-o %.200s: give .h5, .csv, .json, .txt or a folder", cli->output);
-    if (!strcmp(extension, "json"))
-        cli->json = true;
-    if (!cli->output || !strcmp(cli->output, "-") || !strcmp(extension, "txt") || !strcmp(extension, "json"))
-        job->format = cli->json ? FORMAT_JSON : FORMAT_TEXT;
-    else if (!strcmp(extension, "csv"))
-        job->format = FORMAT_CSV;
-    else
-        job->format = !strcmp(extension, "h5") || !strcmp(extension, "hdf5") ? FORMAT_H5 : FORMAT_FOLDER;
-    if (cli->json && (job->format == FORMAT_CSV || job->format == FORMAT_H5))
-        return cli_usage(cli, err, "--json and -o %.200s ask for two formats", cli->output);
-    if (no_plots && job->format != FORMAT_FOLDER)
-        return cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER");
-    return 0;
-}
 
 static int check(struct job *job, struct err *err)
 {
@@ -251,7 +167,7 @@ static int check(struct job *job, struct err *err)
         return cli_usage(cli, err, "--from PROMPT is missing: values are exchanged between two prompts");
     if (align && (!given.subject || !from_subject))
         return cli_usage(cli, err, "--align subject needs --subject and --from-subject");
-    int rc = find_format(job, err);
+    int rc = result_choose(&job->result, &patch_result, cli, no_plots, err);
     rc = rc ? rc : read_sites(job, err);
     bool any_heads = false;
     for (size_t i = 0; i < job->n; i++)
@@ -269,7 +185,10 @@ static int run(struct cli *cli, struct err *err)
     rc = rc ? rc : session_open(&job.session, cli, err);
     rc = rc ? rc : read_prompts(&job, err);
     rc = rc ? rc : run_sweeps(&job, err);
-    rc = rc ? rc : write_result(&job, err);
+    if (!rc) {
+        const struct provenance p = result_provenance(cli, job.session.model);
+        rc = result_write(&job.result, &job.report, &p, err);
+    }
     for (size_t i = 0; i < job.n; i++)
         patching_release(&job.sweeps[i].result);
     prepared_release(&job.clean);

@@ -1,4 +1,4 @@
-/* Patching sweeps as HDF5, format "strata-patch", version 1, and as figures. */
+/* Patching sweeps as HDF5 and as figures. */
 #include "analyses/plot/figures.h"
 #include "analyses/plot/plot.h"
 #include "analyses/report/patch_report.h"
@@ -65,8 +65,8 @@ static int put_sweep(const struct patch_report *r, const struct patch_sweep *s, 
     return rc;
 }
 
-static int put_side(const struct patch_report *r, const char *side, const struct prepared *p, int32_t answer,
-                    double difference, double prob, const struct h5_file *f, struct err *err)
+static int put_side(const char *side, const struct prepared *p, int32_t answer, double difference, double prob,
+                    const struct h5_file *f, struct err *err)
 {
     const hsize_t one = 1, n = p->tokens.n;
     const char *texts[] = { p->text, p->subject };
@@ -86,7 +86,6 @@ static int put_side(const struct patch_report *r, const char *side, const struct
                    { "answer_token", STORE_I32, &one, &answer },
                    { "logit_difference", STORE_F64, &one, &difference },
                    { "prob", STORE_F64, &one, &prob } };
-    (void)r;
     for (size_t i = 0; !rc && i < sizeof arrays / sizeof *arrays; i++) {
         snprintf(name, sizeof name, "/%s/%s", side, arrays[i].name);
         rc = h5_put_array(f, name, arrays[i].type, 1, arrays[i].n, arrays[i].data, err);
@@ -94,41 +93,17 @@ static int put_side(const struct patch_report *r, const char *side, const struct
     return rc;
 }
 
-static int put_all(const struct patch_report *r, const struct provenance *provenance, const struct h5_file *f,
-                   struct err *err)
+static int put_all(const void *report, const struct h5_file *f, struct err *err)
 {
+    const struct patch_report *r = report;
     const struct patching *p = &r->sweeps[0].result;
-    struct provenance full = *provenance;
-    full.format = "strata-patch";
-    full.version = 1;
-    int rc = provenance_write(f, &full, true, err);
-    rc = rc ? rc : h5_put_text(f, f->id, "direction", patch_direction_name(r->direction), err);
+    int rc = h5_put_text(f, f->id, "direction", patch_direction_name(r->direction), err);
     rc = rc ? rc : h5_put_text(f, f->id, "positions", r->positions, err);
-    rc = rc ? rc : h5_put_text(f, f->id, "norm", "lens", err);
     rc = rc ? rc : h5_put_text(f, f->id, "metric", "normalised logit difference: 0 = corrupted, 1 = clean", err);
-    rc = rc ? rc : put_side(r, "clean", r->clean, p->answers[0], p->clean, p->clean_prob, f, err);
-    rc = rc ? rc : put_side(r, "corrupted", r->corrupted, p->answers[1], p->corrupted, p->corrupted_prob, f, err);
+    rc = rc ? rc : put_side("clean", r->clean, p->answers[0], p->clean, p->clean_prob, f, err);
+    rc = rc ? rc : put_side("corrupted", r->corrupted, p->answers[1], p->corrupted, p->corrupted_prob, f, err);
     for (size_t i = 0; !rc && i < r->n; i++)
         rc = put_sweep(r, &r->sweeps[i], f, err);
-    return rc;
-}
-
-int patch_report_h5(const struct patch_report *r, const struct provenance *p, const char *path, struct err *err)
-{
-    struct strbuf partial = STRBUF_INIT;
-    struct h5_file f;
-    strbuf_addf(&partial, "%s.partial", path);
-    int rc = strbuf_failed(&partial) ? err_nomem(err, "a path") : h5_create(&f, strbuf_text(&partial), err);
-    if (!rc) {
-        rc = put_all(r, p, &f, err);
-        rc = h5_close(&f, rc, err);
-        rc = rc ? rc : file_sync(partial.data, err);
-        if (!rc && rename(partial.data, path))
-            rc = err_errno(err, "%s: cannot rename %s to it", path, partial.data);
-        if (rc)
-            remove(partial.data);
-    }
-    strbuf_release(&partial);
     return rc;
 }
 
@@ -173,8 +148,9 @@ static int draw(const struct patch_report *r, const struct patch_sweep *s, const
     return rc;
 }
 
-int patch_report_figures(const struct patch_report *r, const char *folder, struct err *err)
+static int draw_all(const void *report, const char *folder, struct err *err)
 {
+    const struct patch_report *r = report;
     int rc = 0;
     for (size_t i = 0; rc >= 0 && i < r->n; i++) {
         int drawn = draw(r, &r->sweeps[i], folder, err);
@@ -182,3 +158,14 @@ int patch_report_figures(const struct patch_report *r, const char *folder, struc
     }
     return rc;
 }
+
+const struct result_kind patch_result = {
+    .name = "patch",
+    .format = "strata-patch",
+    .norm = "lens",
+    .text = patch_report_text,
+    .json = patch_report_json,
+    .csv = { { "patch", patch_report_csv } },
+    .h5 = put_all,
+    .figures = draw_all,
+};

@@ -13,9 +13,8 @@
 #ifndef STRATA_ANALYSES_REPORT_PATCH_REPORT_H
 #define STRATA_ANALYSES_REPORT_PATCH_REPORT_H
 
-#include "core/base/strbuf.h"
+#include "analyses/report/result.h"
 #include "core/runtime/prepare.h"
-#include "core/store/provenance.h"
 #include "probes/patching.h"
 
 struct patch_sweep {
@@ -36,12 +35,8 @@ struct patch_report {
 };
 
 const char *patch_direction_name(enum patch_direction direction);
-void patch_report_text(const struct patch_report *r, struct strbuf *out);
-/* site,by,layer,column,token,normalised,logit_difference,p; token empty by head. */
-void patch_report_csv(const struct patch_report *r, struct strbuf *out);
-void patch_report_json(const struct patch_report *r, struct strbuf *out);
-int patch_report_h5(const struct patch_report *r, const struct provenance *p, const char *path, struct err *err);
-/* One heat map a sweep, into an existing folder; as plot_finish. */
-int patch_report_figures(const struct patch_report *r, const char *folder, struct err *err);
+/* report: struct patch_report. CSV: site,by,layer,column,token,normalised,logit_difference,p; token empty by head. */
+extern const struct result_kind patch_result;
+result_add patch_report_text, patch_report_csv, patch_report_json;
 
 #endif

@@ -89,8 +89,9 @@ static void add_table(const struct patch_report *r, const struct patch_sweep *s,
     strbuf_addc(out, '\n');
 }
 
-void patch_report_text(const struct patch_report *r, struct strbuf *out)
+void patch_report_text(const void *report, struct strbuf *out)
 {
+    const struct patch_report *r = report;
     const struct patching *p = &r->sweeps[0].result;
     strbuf_addf(out, "model     %s\n", file_base_name(r->model->path));
     add_prompt(r, "clean", r->clean, p->answers[0], p->clean, p->clean_prob, out);
@@ -111,8 +112,9 @@ void patch_report_text(const struct patch_report *r, struct strbuf *out)
     }
 }
 
-void patch_report_csv(const struct patch_report *r, struct strbuf *out)
+void patch_report_csv(const void *report, struct strbuf *out)
 {
+    const struct patch_report *r = report;
     strbuf_adds(out, "site,by,layer,column,token,normalised,logit_difference,p\n");
     for (size_t i = 0; i < r->n; i++) {
         const struct patch_sweep *s = &r->sweeps[i];
@@ -178,8 +180,9 @@ static void add_json_side(const struct patch_report *r, const char *key, const s
     strbuf_addf(out, ",\"logit_difference\":%.9g,\"prob\":%.9g}", difference, prob);
 }
 
-void patch_report_json(const struct patch_report *r, struct strbuf *out)
+void patch_report_json(const void *report, struct strbuf *out)
 {
+    const struct patch_report *r = report;
     const struct patching *p = &r->sweeps[0].result;
     strbuf_adds(out, "{\"format\":\"strata-patch\",\"version\":1,\"model\":");
     strbuf_add_json(out, r->model->path, strlen(r->model->path));
