@@ -1,9 +1,7 @@
 /* strata causal: causal tracing of one fact or of every known fact of a file. */
 #include "analyses/cli/fact_options.h"
-#include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
-#include "analyses/plot/plot.h"
 #include "analyses/report/causal_report.h"
 #include "core/base/file.h"
 #include "core/base/mem.h"
@@ -52,14 +50,13 @@ static const struct option options[] = {
     OPTIONS_END,
 };
 
-enum format { FORMAT_TEXT, FORMAT_CSV, FORMAT_JSON, FORMAT_H5, FORMAT_FOLDER };
 /* Rows of a batch whose base runs are held to find out what the model knows. */
 enum { BATCH_ROWS = 256 };
 
 struct job {
     struct cli *cli;
     struct session session;
-    enum format format;
+    struct result result;
     struct causal_options options;
     struct subject_spread spread;
     double noise_factor; /* 0: a number was given */
@@ -211,13 +208,7 @@ static int trace_to_file(struct job *job, struct err *err)
 {
     const struct cli *cli = job->cli;
     const char *path = strbuf_text(&job->h5_path);
-    const struct provenance provenance = { .command = cli->command_line,
-                                           .model = job->session.model,
-                                           .specials = cli->specials,
-                                           .precision = cli->precision,
-                                           .dtype = STORE_F64,
-                                           .threads = cli->threads,
-                                           .seed = cli->seed };
+    const struct provenance provenance = result_provenance(cli, job->session.model);
     struct causal_file *file;
     int rc = causal_file_open(&file, path, cli->resume, &job->report, &provenance, err);
     if (rc)
@@ -257,80 +248,7 @@ static int summarise(struct job *job, struct err *err)
     return rc;
 }
 
-/* --- output --- */
-
-typedef void write_text(const struct causal_report *r, struct strbuf *out);
-
-static int write_file(const struct job *job, const char *name, write_text *write, struct err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    char *path = file_join(job->cli->output, name);
-    write(&job->report, &text);
-    int rc = !path || strbuf_failed(&text) ? err_nomem(err, name) : file_write(path, text.data, text.len, err);
-    free(path);
-    strbuf_release(&text);
-    return rc;
-}
-
-static int write_folder(struct job *job, struct err *err)
-{
-    int rc = write_file(job, "causal.csv", causal_report_csv, err);
-    rc = rc ? rc : write_file(job, "summary.csv", causal_report_summary_csv, err);
-    if (rc || no_plots)
-        return rc;
-    rc = causal_report_figures(&job->report, job->cli->output, err);
-    if (rc == PLOT_NOT_DRAWN)
-        cli_note(job->cli, "strata: %s", err->msg);
-    return rc < 0 ? rc : 0;
-}
-
-static int write_result(struct job *job, struct err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    struct cli to = *job->cli;
-    if (job->format == FORMAT_H5)
-        return 0;
-    if (job->format == FORMAT_FOLDER) {
-        int rc = write_folder(job, err);
-        if (rc)
-            return rc;
-        to.output = NULL;
-    }
-    if (job->cli->json)
-        causal_report_json(&job->report, &text);
-    else if (job->format == FORMAT_CSV)
-        causal_report_csv(&job->report, &text);
-    else
-        causal_report_text(&job->report, &text);
-    return output_text(&to, &text, 0, err);
-}
-
 /* --- set-up --- */
-
-static int find_format(struct job *job, struct err *err)
-{
-    struct cli *cli = job->cli;
-    const char *extension = cli->output ? file_extension(cli->output) : "";
-    static const char *const files[] = { "jsonl", "png", "svg", "pdf", "tsv" };
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (!strcmp(extension, files[i]))
-            return cli_usage(cli, err, "-o %.200s: give .h5, .csv, .json, .txt or a folder", cli->output);
-    if (!strcmp(extension, "json"))
-        cli->json = true;
-    if (!cli->output || !strcmp(cli->output, "-") || !strcmp(extension, "txt") || !strcmp(extension, "json"))
-        job->format = cli->json ? FORMAT_JSON : FORMAT_TEXT;
-    else
-        job->format = !strcmp(extension, "csv")                                ? FORMAT_CSV
-                      : !strcmp(extension, "h5") || !strcmp(extension, "hdf5") ? FORMAT_H5
-                                                                               : FORMAT_FOLDER;
-    if (cli->json && (job->format == FORMAT_CSV || job->format == FORMAT_H5))
-        return cli_usage(cli, err, "--json and -o %.200s ask for two formats", cli->output);
-    if (cli->resume && job->format != FORMAT_H5 && job->format != FORMAT_FOLDER)
-        return cli_usage(cli, err, "--resume continues a file: give -o FILE.h5 or -o FOLDER");
-    if (no_plots && job->format != FORMAT_FOLDER)
-        return cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER");
-    return 0;
-}
 
 /* "state,mlp" to a set of kinds. */
 static int read_kinds(struct job *job, struct err *err)
@@ -373,7 +291,7 @@ static int check(struct job *job, struct err *err)
     rc = rc ? rc : fact_options_check(&given, job->cli, err);
     if (!rc && !job->cli->input && !given.subject)
         rc = cli_usage(job->cli, err, "--subject TEXT is missing: causal tracing corrupts the subject");
-    rc = rc ? rc : find_format(job, err);
+    rc = rc ? rc : result_choose(&job->result, &causal_result, job->cli, no_plots, err);
     rc = rc ? rc : read_kinds(job, err);
     return rc ? rc : read_noise(job, err);
 }
@@ -393,14 +311,14 @@ static void set_noise(struct job *job)
 static int prepare_output(struct job *job, struct err *err)
 {
     const struct cli *cli = job->cli;
-    if (job->format != FORMAT_H5 && job->format != FORMAT_FOLDER)
+    if (job->result.format != RESULT_H5 && job->result.format != RESULT_FOLDER)
         return 0;
     strbuf_adds(&job->h5_path, cli->output);
-    if (job->format == FORMAT_FOLDER)
+    if (job->result.format == RESULT_FOLDER)
         strbuf_adds(&job->h5_path, "/causal.h5");
     if (strbuf_failed(&job->h5_path))
         return err_nomem(err, "a path");
-    int rc = job->format == FORMAT_FOLDER ? file_make_folder(cli->output, err) : 0;
+    int rc = job->result.format == RESULT_FOLDER ? file_make_folder(cli->output, err) : 0;
     return rc ? rc : stream_look(strbuf_text(&job->h5_path), cli->resume, err);
 }
 
@@ -446,7 +364,7 @@ static int run(struct cli *cli, struct err *err)
     if (!rc)
         rc = job.h5_path.len ? trace_to_file(&job, err) : trace_facts(&job, 0, NULL, err);
     rc = rc ? rc : summarise(&job, err);
-    rc = rc ? rc : write_result(&job, err);
+    rc = rc ? rc : result_write(&job.result, &job.report, NULL, err);
     close_job(&job);
     return rc;
 }

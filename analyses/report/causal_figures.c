@@ -206,8 +206,9 @@ static int layer_labels(struct figures *f, struct err *err)
     return f->layers ? 0 : err_nomem(err, "a figure");
 }
 
-int causal_report_figures(const struct causal_report *r, const char *folder, struct err *err)
+static int draw_all(const void *report, const char *folder, struct err *err)
 {
+    const struct causal_report *r = report;
     struct figures f = { .r = r, .folder = folder };
     struct err ignored;
     char **labels = NULL;
@@ -225,3 +226,13 @@ int causal_report_figures(const struct causal_report *r, const char *folder, str
     strbuf_release(&f.subtitle);
     return rc < 0 ? rc : drawn;
 }
+
+const struct result_kind causal_result = {
+    .name = "causal",
+    .format = "strata-causal",
+    .norm = "lens",
+    .text = causal_report_text,
+    .json = causal_report_json,
+    .csv = { { "causal", causal_report_csv }, { "summary", causal_report_summary_csv } },
+    .figures = draw_all,
+};

@@ -148,7 +148,7 @@ static const char *noise_text(const struct causal_report *r, char text[64])
 static struct provenance full_provenance(const struct causal_file *w)
 {
     struct provenance p = *w->provenance;
-    p.format = "strata-causal";
+    p.format = causal_result.format;
     p.version = 1;
     return p;
 }
@@ -166,7 +166,7 @@ static int describe(void *arg, const struct h5_file *f, struct err *err)
         rc = h5_put_int(f, f->id, settings[i].name, settings[i].value, err);
     rc = rc ? rc : h5_put_text(f, f->id, "noise", noise_text(r, noise), err);
     rc = rc ? rc : h5_put_text(f, f->id, "noise_rule", r->noise_rule, err);
-    rc = rc ? rc : h5_put_text(f, f->id, "norm", "lens", err);
+    rc = rc ? rc : h5_put_text(f, f->id, "norm", causal_result.norm, err);
     rc = rc ? rc : h5_put_text(f, f->id, "selection", r->all ? "all" : "known", err);
     rc = rc ? rc : h5_put_int(f, f->id, "facts_read", (int64_t)r->n_read, err);
     return rc ? rc : h5_put_int(f, f->id, "facts_unknown", (int64_t)r->n_unknown, err);

@@ -7,10 +7,13 @@
  * HDF5, format "strata-causal", version 1; T tokens of all N facts one after another (token_offset), S draws, L layers:
  *
  *     /prompts/id, text, subject, answer, relation            strings [N]
- *     /prompts/answer_token, subject_begin, subject_end       int32 [N]   the answer's first token; tokens of the
- * subject /prompts/token_offset                                   int64 [N+1] /tokens/id, /tokens/text int32, strings
- * [T] /clean/prob, /clean/rank                                float64, int32 [N] /corrupted/prob, /corrupted/samples
- * float64 [N], [N,S] /restored/state, /restored/mlp, /restored/attn          float64 [T,L]   p(answer), mean over draws
+ *     /prompts/answer_token                                   int32 [N]      the answer's first token
+ *     /prompts/subject_begin, subject_end                     int32 [N]      tokens of the subject
+ *     /prompts/token_offset                                   int64 [N+1]
+ *     /tokens/id, /tokens/text                                int32, strings [T]
+ *     /clean/prob, /clean/rank                                float64, int32 [N]
+ *     /corrupted/prob, /corrupted/samples                     float64 [N], [N,S]
+ *     /restored/state, /restored/mlp, /restored/attn          float64 [T,L]  p(answer), mean over draws
  *     /restored/severed_mlp, /restored/severed_attn           float64 [N,L]   at the subject's last token
  *
  * Attributes beside those of provenance.h: noise (all digits, as text), noise_rule, samples, window, norm, selection,
@@ -19,9 +22,8 @@
 #ifndef STRATA_ANALYSES_REPORT_CAUSAL_REPORT_H
 #define STRATA_ANALYSES_REPORT_CAUSAL_REPORT_H
 
-#include "core/base/strbuf.h"
+#include "analyses/report/result.h"
 #include "core/runtime/prepare.h"
-#include "core/store/provenance.h"
 #include "probes/causal_summary.h"
 
 struct causal_fact {
@@ -41,14 +43,12 @@ struct causal_report {
     const struct causal_summary *summary;
 };
 
-void causal_report_text(const struct causal_report *r, struct strbuf *out);
-/* One line a restoration: prompt,id,kind,position,token,role,layer,p,ie,p_clean,p_corrupted. */
-void causal_report_csv(const struct causal_report *r, struct strbuf *out);
-/* One line a kind, role and layer: kind,role,layer,n,aie,low,high. */
-void causal_report_summary_csv(const struct causal_report *r, struct strbuf *out);
-void causal_report_json(const struct causal_report *r, struct strbuf *out);
-/* Figures into an existing folder; as plot_finish. */
-int causal_report_figures(const struct causal_report *r, const char *folder, struct err *err);
+/*
+ * report: struct causal_report. CSV, one line a restoration: prompt,id,kind,position,token,role,layer,p,ie,p_clean,
+ * p_corrupted; summary, one line a kind, role and layer: kind,role,layer,n,aie,low,high.
+ */
+extern const struct result_kind causal_result;
+result_add causal_report_text, causal_report_csv, causal_report_summary_csv, causal_report_json;
 
 /*
  * The file, written fact by fact; interrupted runs resume.

@@ -137,8 +137,9 @@ static void add_counts(const struct causal_report *r, struct strbuf *out)
                 r->n_read - r->n_unknown, r->n_unknown, r->all ? "traced too (--all)" : "left out");
 }
 
-void causal_report_text(const struct causal_report *r, struct strbuf *out)
+void causal_report_text(const void *report, struct strbuf *out)
 {
+    const struct causal_report *r = report;
     add_settings(r, out);
     add_counts(r, out);
     for (size_t i = 0; r->n <= MOST_FACTS && i < r->n; i++)
@@ -168,8 +169,9 @@ static void add_cells(const struct causal_report *r, size_t i, enum causal_kind 
     strbuf_release(&text);
 }
 
-void causal_report_csv(const struct causal_report *r, struct strbuf *out)
+void causal_report_csv(const void *report, struct strbuf *out)
 {
+    const struct causal_report *r = report;
     strbuf_adds(out, "prompt,id,kind,position,token,role,layer,p,ie,p_clean,p_corrupted\n");
     for (size_t i = 0; i < r->n; i++)
         for (enum causal_kind k = 0; k < N_CAUSAL_KINDS; k++) {
@@ -188,8 +190,9 @@ static void add_csv_number(struct strbuf *out, double x)
         strbuf_addf(out, "%.9g", x);
 }
 
-void causal_report_summary_csv(const struct causal_report *r, struct strbuf *out)
+void causal_report_summary_csv(const void *report, struct strbuf *out)
 {
+    const struct causal_report *r = report;
     const struct causal_summary *s = r->summary;
     strbuf_adds(out, "kind,role,layer,n,aie,low,high\n");
     for (size_t i = 0; i < s->n_series; i++)
@@ -298,8 +301,9 @@ static void add_json_summary(const struct causal_report *r, struct strbuf *out)
     strbuf_adds(out, "]}");
 }
 
-void causal_report_json(const struct causal_report *r, struct strbuf *out)
+void causal_report_json(const void *report, struct strbuf *out)
 {
+    const struct causal_report *r = report;
     const struct causal_options *o = r->options;
     strbuf_adds(out, "{\"format\":\"strata-causal\",\"version\":1,");
     add_text(out, "model", r->model->path);

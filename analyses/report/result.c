@@ -102,9 +102,9 @@ static int write_h5(const struct result *r, const char *path, const void *report
                     struct err *err)
 {
     const struct kind_file file = { r->kind, report };
-    struct provenance full = *p;
     if (!r->kind->h5)
         return 0;
+    struct provenance full = *p;
     full.format = r->kind->format;
     full.version = 1;
     return result_h5(path, &full, put_kind, &file, err);

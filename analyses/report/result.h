@@ -58,6 +58,7 @@ struct result {
 
 /* Usage errors: names that ask for something else, --json beside them, --no-plots and --resume without a file. */
 int result_choose(struct result *out, const struct result_kind *kind, struct cli *cli, bool no_plots, struct err *err);
+/* p: not read where the kind has no h5. */
 int result_write(const struct result *r, const void *report, const struct provenance *p, struct err *err);
 
 /* --- its parts, for commands that write more or in another order --- */
