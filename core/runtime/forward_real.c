@@ -138,9 +138,12 @@ static int project(struct pass *p, size_t l, struct err *err)
     const struct layer *w = &p->model->layers[l];
     const struct model_config *c = &p->model->config;
     size_t d = c->d_model, query = c->n_heads * c->d_head, key = c->n_kv_heads * c->d_head, n = p->n_rows;
-    matmul(p, &w->q, w->q_bias, p->b.normed, d, n, p->b.q, query);
-    matmul(p, &w->k, w->k_bias, p->b.normed, d, n, p->b.k, key);
-    matmul(p, &w->v, w->v_bias, p->b.normed, d, n, p->b.v, key);
+    const struct product qkv[] = {
+        { &w->q, w->q_bias, p->b.q, query },
+        { &w->k, w->k_bias, p->b.k, key },
+        { &w->v, w->v_bias, p->b.v, key },
+    };
+    matmuls(p, qkv, 3, p->b.normed, d, n);
     int rc = visit_rows(p, SITE_Q, l, p->b.q, 0, n, NULL, err);
     if (rc || (rc = visit_rows(p, SITE_K, l, p->b.k, 0, n, NULL, err)) ||
         (rc = visit_rows(p, SITE_V, l, p->b.v, 0, n, NULL, err)))
@@ -224,12 +227,11 @@ static int mlp(struct pass *p, size_t l, struct err *err)
     const struct model_config *c = &p->model->config;
     size_t d = c->d_model, m = c->d_mlp, n = p->n_rows;
     int rc;
-    if (c->gated_mlp) {
-        matmul(p, &w->gate, w->gate_bias, p->b.normed, d, n, p->b.pre, m);
-        matmul(p, &w->up, w->up_bias, p->b.normed, d, n, p->b.linear, m);
-    } else {
-        matmul(p, &w->up, w->up_bias, p->b.normed, d, n, p->b.pre, m);
-    }
+    const struct product gate_up[] = {
+        { &w->gate, w->gate_bias, p->b.pre, m },
+        { &w->up, w->up_bias, c->gated_mlp ? p->b.linear : p->b.pre, m },
+    };
+    matmuls(p, c->gated_mlp ? gate_up : gate_up + 1, c->gated_mlp ? 2 : 1, p->b.normed, d, n);
     if ((rc = visit_rows(p, SITE_MLP_PRE, l, p->b.pre, 0, n, NULL, err)))
         return rc;
     if (c->gated_mlp && (rc = visit_rows(p, SITE_MLP_PRE_LINEAR, l, p->b.linear, 0, n, NULL, err)))

@@ -6,6 +6,7 @@
 #include "core/runtime/real.h"
 
 #define matmul REAL_NAME(matmul)
+#define matmuls REAL_NAME(matmuls)
 #define matmul_part REAL_NAME(matmul_part)
 #define attend REAL_NAME(attend)
 #define visit_rows REAL_NAME(visit_rows)
@@ -31,6 +32,14 @@ static inline const struct REAL_NAME(kernels) * kernels_of(const struct runtime 
  */
 void matmul(struct pass *p, const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows,
             real *y, size_t y_stride);
+/* Up to three products of the same x at once: one start of the threads, larger parts. */
+struct product {
+    const struct matrix *w;
+    const float *bias;
+    real *y;
+    size_t y_stride;
+};
+void matmuls(struct pass *p, const struct product *products, size_t n, const real *x, size_t x_stride, size_t rows);
 /* Outputs [first, first + n) only, on the calling thread; f64 widens weights into scratch[WIDEN_ROWS * w->n_in]. */
 void matmul_part(const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows, size_t first,
                  size_t n, real *y, size_t y_stride, void *scratch);

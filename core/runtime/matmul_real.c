@@ -1,5 +1,5 @@
 /*
- * Matrix products with weights. Threads share one product by output columns
+ * Matrix products with weights. Threads share products by output columns
  * first, so that each weight is read once whatever the number of rows; only
  * where columns run out do they share rows too. The partition depends on the
  * shape and the number of threads alone, hence the same bits in every run.
@@ -77,13 +77,14 @@ void matmul_part(const struct matrix *w, const float *bias, const real *x, size_
                 y[r * y_stride + o] += (real)bias[o];
 }
 
+enum { MOST_PRODUCTS = 3 };
+
 struct job {
     const struct pass *p;
-    const struct matrix *w;
-    const float *bias;
+    const struct product *products;
     const real *x;
-    real *y;
-    size_t x_stride, y_stride, rows, row_parts, column_parts;
+    size_t x_stride, rows, row_parts, n;
+    size_t column_parts[MOST_PRODUCTS];
 };
 
 /* Bounds of part i of n: multiples of 16, so that vector kernels meet no odd edge inside. */
@@ -95,37 +96,44 @@ static size_t bound(size_t total, size_t parts, size_t i)
 static void job_task(void *arg, size_t index, int worker)
 {
     const struct job *j = arg;
-    size_t c = index / j->row_parts, r = index % j->row_parts;
-    size_t first = bound(j->w->n_out, j->column_parts, c), last = bound(j->w->n_out, j->column_parts, c + 1);
+    size_t r = index % j->row_parts, c = index / j->row_parts, i = 0;
+    while (c >= j->column_parts[i])
+        c -= j->column_parts[i++];
+    const struct product *m = &j->products[i];
+    size_t first = bound(m->w->n_out, j->column_parts[i], c), last = bound(m->w->n_out, j->column_parts[i], c + 1);
     size_t row = bound(j->rows, j->row_parts, r), end = bound(j->rows, j->row_parts, r + 1);
     char *scratch = j->p->b.scratch + (size_t)worker * j->p->b.scratch_bytes;
     if (REAL_BITS == 32 && j->p->cache)
         scratch = NULL;
     if (first < last && row < end)
-        matmul_part(j->w, j->bias, j->x + row * j->x_stride, j->x_stride, end - row, first, last - first,
-                    j->y + row * j->y_stride, j->y_stride, scratch);
+        matmul_part(m->w, m->bias, j->x + row * j->x_stride, j->x_stride, end - row, first, last - first,
+                    m->y + row * m->y_stride, m->y_stride, scratch);
+}
+
+/* A thread's fair share of all outputs is the size of a part, so that gate and up, say, stay whole on two threads. */
+void matmuls(struct pass *p, const struct product *products, size_t n, const real *x, size_t x_stride, size_t rows)
+{
+    size_t threads = (size_t)pool_threads(p->rt->pool), outputs = 0, tasks = 0;
+    struct job job = { .p = p, .products = products, .n = n, .x = x, .x_stride = x_stride, .rows = rows };
+    for (size_t i = 0; i < n; i++)
+        outputs += products[i].w->n_out;
+    size_t share = (outputs + threads - 1) / threads;
+    for (size_t i = 0; i < n; i++) {
+        size_t n_out = products[i].w->n_out, most = n_out / LEAST_COLUMNS, parts = (n_out + share - 1) / share;
+        job.column_parts[i] = most < 1 ? 1 : parts > most ? most : parts;
+        tasks += job.column_parts[i];
+    }
+    size_t row_parts = rows / LEAST_ROWS;
+    row_parts = row_parts > threads / tasks ? threads / tasks : row_parts;
+    job.row_parts = row_parts < 1 ? 1 : row_parts;
+    pool_run(p->rt->pool, job.row_parts * tasks, job_task, &job);
 }
 
 void matmul(struct pass *p, const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows,
             real *y, size_t y_stride)
 {
-    size_t threads = (size_t)pool_threads(p->rt->pool);
-    size_t columns = w->n_out / LEAST_COLUMNS, row_parts = rows / LEAST_ROWS;
-    columns = columns < 1 ? 1 : columns > threads ? threads : columns;
-    row_parts = row_parts > threads / columns ? threads / columns : row_parts;
-    struct job job = {
-        .p = p,
-        .w = w,
-        .bias = bias,
-        .x = x,
-        .y = y,
-        .x_stride = x_stride,
-        .y_stride = y_stride,
-        .rows = rows,
-        .row_parts = row_parts < 1 ? 1 : row_parts,
-        .column_parts = columns,
-    };
-    pool_run(p->rt->pool, job.row_parts * job.column_parts, job_task, &job);
+    const struct product one = { w, bias, y, y_stride };
+    matmuls(p, &one, 1, x, x_stride, rows);
 }
 
 void REAL_NAME(unembed)(struct runtime *rt, const real *normed, size_t n, size_t first, size_t n_vocab, real *logits,
