@@ -62,11 +62,11 @@ int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t 
 /* The same for one prompt of an EDGES site in a plain pass: data[n_heads, n_tokens, n_tokens]. */
 int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t prompt, struct err *err);
 /*
- * Applies the edits of an EDGES site to one head of one sequence: s[n, keys] of active rows first.., row stride
+ * Applies the edits of an EDGES site to one head of one sequence: data[n, keys] of active rows first.., row stride
  * `stride`, column 0 is key first_key.
  */
-void edit_edges(const struct pass *p, enum site site, size_t layer, const struct sequence *sequence, size_t head,
-                size_t first, size_t n, size_t first_key, real *s, size_t stride);
+void edit_edges(const struct pass *p, enum site site, size_t layer, const struct sequence *s, size_t head, size_t first,
+                size_t n, size_t first_key, real *data, size_t stride);
 
 /*
  * A number of x[n_rows, row_size] that is not finite is an error that names the site, the token and the prompt; such

@@ -124,7 +124,8 @@ void matmuls(struct pass *p, const struct product *products, size_t n, const rea
         tasks += job.column_parts[i];
     }
     size_t row_parts = rows / LEAST_ROWS;
-    row_parts = row_parts > threads / tasks ? threads / tasks : row_parts;
+    while (row_parts > 1 && row_parts * tasks > threads)
+        row_parts--;
     job.row_parts = row_parts < 1 ? 1 : row_parts;
     pool_run(p->rt->pool, job.row_parts * tasks, job_task, &job);
 }

@@ -550,9 +550,10 @@ int replay_run(struct replay *r, const struct variant *variants, size_t n_varian
         return rc ? rc : err_nomem(err, "a replay");
     struct slice slice = { .rows_in_layer = mem_zeroed(n_layers, sizeof(size_t)) };
     struct plan_rows scratch = { .embed = mem_array(size, 1) };
-    if (!slice.rows_in_layer || !scratch.embed)
+    if (slice.rows_in_layer && scratch.embed)
+        scratch.active = scratch.embed + longest;
+    else
         rc = err_nomem(err, "a replay");
-    scratch.active = scratch.embed + longest;
     r->row_layers = 0;
     while (!rc && next < n_variants) {
         rc = next_slice(r, variants, n_variants, &next, &slice, &scratch, sink, err);
