@@ -1,12 +1,9 @@
 /* strata knockout: what happens to the answer when the last token may not attend to the subject, the rest, itself. */
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/input.h"
-#include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
-#include "analyses/plot/plot.h"
 #include "analyses/report/knockout_report.h"
-#include "core/base/file.h"
 #include "core/base/mem.h"
 
 #include <stdlib.h>
@@ -40,13 +37,11 @@ static const struct option options[] = {
     OPTIONS_END,
 };
 
-enum format { FORMAT_TEXT, FORMAT_CSV, FORMAT_JSON, FORMAT_H5, FORMAT_FOLDER };
-
 struct job {
     struct cli *cli;
     struct session session;
     struct knockout_report report;
-    enum format format;
+    struct result result;
     size_t n_prompts; /* of the input */
     struct progress *progress;
     /* Of the batch at hand: facts that have an answer. */
@@ -184,100 +179,14 @@ static int measure_input(struct job *job, struct err *err)
     return rc;
 }
 
-/* --- results --- */
-
-static int write_text(const char *folder, const char *name,
-                      void (*add)(const struct knockout_report *, struct strbuf *), const struct knockout_report *r,
-                      struct err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    char *path = file_join(folder, name);
-    add(r, &text);
-    int rc = !path || strbuf_failed(&text) ? err_nomem(err, "a table") : file_write(path, text.data, text.len, err);
-    free(path);
-    strbuf_release(&text);
-    return rc;
-}
-
-static int write_h5(const struct job *job, const char *path, struct err *err)
-{
-    const struct cli *cli = job->cli;
-    const struct provenance provenance = { .command = cli->command_line,
-                                           .model = job->session.model,
-                                           .specials = cli->specials,
-                                           .precision = cli->precision,
-                                           .dtype = STORE_F64,
-                                           .threads = cli->threads,
-                                           .seed = cli->seed };
-    return knockout_report_h5(&job->report, &provenance, path, err);
-}
-
-static int write_folder(const struct job *job, struct err *err)
-{
-    const char *folder = job->cli->output;
-    int rc = file_make_folder(folder, err);
-    char *path = file_join(folder, "knockout.h5");
-    if (!rc)
-        rc = path ? write_h5(job, path, err) : err_nomem(err, "a path");
-    free(path);
-    rc = rc ? rc : write_text(folder, "knockout.csv", knockout_report_csv, &job->report, err);
-    rc = rc ? rc : write_text(folder, "curves.csv", knockout_report_curves_csv, &job->report, err);
-    if (rc || no_plots)
-        return rc;
-    rc = knockout_report_figures(&job->report, folder, err);
-    if (rc == PLOT_NOT_DRAWN)
-        cli_note(job->cli, "strata: %s", err->msg);
-    return rc < 0 ? rc : 0;
-}
-
-static int write_results(struct job *job, struct err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    if (job->format == FORMAT_H5)
-        return write_h5(job, job->cli->output, err);
-    if (job->format == FORMAT_CSV)
-        knockout_report_csv(&job->report, &text);
-    else if (job->format == FORMAT_JSON)
-        knockout_report_json(&job->report, &text);
-    else
-        knockout_report_text(&job->report, &text);
-    if (job->format != FORMAT_FOLDER)
-        return output_text(job->cli, &text, 0, err);
-    int rc = cli_print(&text, err);
-    strbuf_release(&text);
-    return rc ? rc : write_folder(job, err);
-}
-
 /* --- set-up --- */
-
-static int choose_format(struct job *job, struct err *err)
-{
-    static const char *const wrong[] = { "png", "svg", "pdf", "txt", "tsv", "jsonl" };
-    struct cli *cli = job->cli;
-    const char *extension = cli->output ? file_extension(cli->output) : "";
-    bool to_stdout = !cli->output || !strcmp(cli->output, "-");
-    job->format = cli->json ? FORMAT_JSON : to_stdout ? FORMAT_TEXT : FORMAT_FOLDER;
-    if (!strcmp(extension, "csv") && !cli->json)
-        job->format = FORMAT_CSV;
-    if (!strcmp(extension, "json"))
-        job->format = FORMAT_JSON;
-    if ((!strcmp(extension, "h5") || !strcmp(extension, "hdf5")) && !cli->json)
-        job->format = FORMAT_H5;
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        if (!strcmp(extension, wrong[i]))
-            return cli_usage(cli, err, "-o %.200s: give a folder (numbers and figures), or a .h5, .csv or .json file",
-                             cli->output);
-    return no_plots && job->format != FORMAT_FOLDER
-               ? cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER")
-               : 0;
-}
 
 static int check(struct job *job, struct err *err)
 {
     struct cli *cli = job->cli;
     int rc = cli_text_or_input(cli, "a prompt", err);
     rc = rc ? rc : fact_options_check(&given, cli, err);
-    rc = rc ? rc : choose_format(job, err);
+    rc = rc ? rc : result_choose(&job->result, &knockout_result, cli, no_plots, err);
     if (!rc && !cli->input && !given.subject)
         rc = cli_usage(cli, err, "--subject is missing: which part of the prompt shall not be attended to?");
     if (!rc && own_answer && given.answer)
@@ -322,7 +231,10 @@ static int run(struct cli *cli, struct err *err)
     if (!rc)
         rc = cli->input ? measure_input(&job, err) : measure_argument(&job, err);
     rc = rc ? rc : knockout_report_average(&job.report, cli->seed, err);
-    rc = rc ? rc : write_results(&job, err);
+    if (!rc) {
+        const struct provenance p = result_provenance(cli, job.session.model);
+        rc = result_write(&job.result, &job.report, &p, err);
+    }
     close_job(&job);
     return rc;
 }

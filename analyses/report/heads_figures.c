@@ -203,8 +203,9 @@ static int draw_relations(struct figures *f, struct err *err)
     return rc;
 }
 
-int heads_report_figures(const struct heads_report *r, const char *folder, struct err *err)
+static int draw_all(const void *report, const char *folder, struct err *err)
 {
+    const struct heads_report *r = report;
     struct figures f = { .r = r, .folder = folder };
     struct err ignored;
     int rc = draw_maps(&f, err);
@@ -215,3 +216,17 @@ int heads_report_figures(const struct heads_report *r, const char *folder, struc
     strbuf_release(&f.subtitle);
     return rc < 0 ? rc : drawn;
 }
+
+const struct result_kind heads_result = {
+    .name = "heads",
+    .format = "strata-heads",
+    .norm = "attribution",
+    .text = heads_report_text,
+    .json = heads_report_json,
+    .csv = { { "heads", heads_report_csv },
+             { "relations", heads_report_map_csv },
+             { "ablation", heads_report_ablation_csv } },
+    .h5 = heads_report_put,
+    .figures = draw_all,
+    .json_wins = true,
+};

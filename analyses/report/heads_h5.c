@@ -1,6 +1,5 @@
 /* Heads as HDF5, format "strata-heads", version 1. */
 #include "analyses/report/heads_report.h"
-#include "core/base/file.h"
 #include "core/base/mem.h"
 
 #include <math.h>
@@ -12,8 +11,7 @@ static int put_attributes(const struct heads_report *r, const struct h5_file *f,
     const struct known_facts *k = r->facts;
     const struct {
         const char *name, *text;
-    } texts[] = { { "norm", "attribution" },
-                  { "position", "last" },
+    } texts[] = { { "position", "last" },
                   { "against", r->against },
                   { "ablation_mode", r->ablation.mode == ABLATION_MEAN ? "mean" : "zero" },
                   { "ablation_at", r->ablation.everywhere ? "all" : "last" },
@@ -172,37 +170,14 @@ static int put_map(const struct heads_report *r, const struct h5_file *f, struct
     return rc ? rc : h5_put_text(f, f->id, "map_norms", "gains", err);
 }
 
-static int put_all(const struct heads_report *r, const struct provenance *provenance, const struct h5_file *f,
-                   struct err *err)
+int heads_report_put(const void *report, const struct h5_file *f, struct err *err)
 {
-    struct provenance p = *provenance;
-    p.format = "strata-heads";
-    p.version = 1;
-    int rc = provenance_write(f, &p, true, err);
-    rc = rc ? rc : put_attributes(r, f, err);
+    const struct heads_report *r = report;
+    int rc = put_attributes(r, f, err);
     rc = rc ? rc : put_facts(r, f, err);
     rc = rc ? rc : put_attribution(r, f, err);
     rc = rc ? rc : put_patterns(r, f, err);
     rc = rc ? rc : put_singles(r, f, err);
     rc = rc ? rc : put_ranked(r, f, err);
     return rc ? rc : put_map(r, f, err);
-}
-
-int heads_report_h5(const struct heads_report *r, const struct provenance *p, const char *path, struct err *err)
-{
-    struct strbuf partial = STRBUF_INIT;
-    struct h5_file f;
-    strbuf_addf(&partial, "%s.partial", path);
-    int rc = strbuf_failed(&partial) ? err_nomem(err, "a path") : h5_create(&f, partial.data, err);
-    if (!rc) {
-        rc = put_all(r, p, &f, err);
-        rc = h5_close(&f, rc, err);
-        rc = rc ? rc : file_sync(partial.data, err);
-        if (!rc && rename(partial.data, path))
-            rc = err_errno(err, "%s: cannot rename %s to it", path, partial.data);
-        if (rc)
-            remove(partial.data);
-    }
-    strbuf_release(&partial);
-    return rc;
 }

@@ -15,7 +15,7 @@
 #define STRATA_ANALYSES_REPORT_HEADS_REPORT_H
 
 #include "analyses/cli/known_facts.h"
-#include "core/store/provenance.h"
+#include "analyses/report/result.h"
 #include "probes/head_ablation.h"
 #include "probes/head_attribution.h"
 #include "probes/head_map.h"
@@ -81,17 +81,12 @@ void heads_report_release(struct heads_report *r);
 enum { HEAD_NAME_MAX = 48 };
 const char *heads_report_name(const struct heads_report *r, size_t head, char name[HEAD_NAME_MAX]);
 
-void heads_report_text(const struct heads_report *r, struct strbuf *out);
-/* A line a head: what was measured of it. */
-void heads_report_csv(const struct heads_report *r, struct strbuf *out);
-/* A line a relation and head. */
-void heads_report_map_csv(const struct heads_report *r, struct strbuf *out);
-/* A line a number of heads taken out. */
-void heads_report_ablation_csv(const struct heads_report *r, struct strbuf *out);
-void heads_report_json(const struct heads_report *r, struct strbuf *out);
-/* Format "strata-heads", version 1. p: format and version are set here. */
-int heads_report_h5(const struct heads_report *r, const struct provenance *p, const char *path, struct err *err);
-/* 0, PLOT_NOT_DRAWN, or negative. */
-int heads_report_figures(const struct heads_report *r, const char *folder, struct err *err);
+/*
+ * report: struct heads_report. CSV, a line a head: what was measured of it; map, a line a relation and head; ablation,
+ * a line a number of heads taken out. The last two add nothing where that was not measured.
+ */
+extern const struct result_kind heads_result;
+result_add heads_report_text, heads_report_csv, heads_report_map_csv, heads_report_ablation_csv, heads_report_json;
+result_put heads_report_put;
 
 #endif

@@ -168,8 +168,9 @@ static void add_map(const struct heads_report *r, struct strbuf *out)
     free(order);
 }
 
-void heads_report_text(const struct heads_report *r, struct strbuf *out)
+void heads_report_text(const void *report, struct strbuf *out)
 {
+    const struct heads_report *r = report;
     const struct model_config *c = &r->model->config;
     strbuf_addf(out, "model     %s, %zu layers of %zu heads\nfacts     ", file_base_name(r->model->path), c->n_layers,
                 c->n_heads);
@@ -200,8 +201,9 @@ static void add_field(struct strbuf *out, double x)
         strbuf_addf(out, ",%.9g", x);
 }
 
-void heads_report_csv(const struct heads_report *r, struct strbuf *out)
+void heads_report_csv(const void *report, struct strbuf *out)
 {
+    const struct heads_report *r = report;
     strbuf_adds(out, "layer,head,logit,logit_low,logit_high,from_subject,to_subject,without_percent,previous,duplicate,"
                      "induction,pairs_held\n");
     for (size_t h = 0; h < r->attribution.n_heads; h++) {
@@ -219,10 +221,12 @@ void heads_report_csv(const struct heads_report *r, struct strbuf *out)
     }
 }
 
-void heads_report_map_csv(const struct heads_report *r, struct strbuf *out)
+void heads_report_map_csv(const void *report, struct strbuf *out)
 {
+    const struct heads_report *r = report;
     size_t n = r->map.n_heads;
-    strbuf_adds(out, "relation,pairs,skipped,layer,head,promote,suppress,control\n");
+    if (r->map.n_relations)
+        strbuf_adds(out, "relation,pairs,skipped,layer,head,promote,suppress,control\n");
     for (size_t i = 0; i < r->map.n_relations * n; i++) {
         const struct heads_relation *relation = &r->relations[i / n];
         size_t h = i % n;
@@ -236,10 +240,12 @@ void heads_report_map_csv(const struct heads_report *r, struct strbuf *out)
     }
 }
 
-void heads_report_ablation_csv(const struct heads_report *r, struct strbuf *out)
+void heads_report_ablation_csv(const void *report, struct strbuf *out)
 {
+    const struct heads_report *r = report;
     const struct ablation_report a = ranked_report(r);
-    ablation_report_csv(&a, out);
+    if (r->ranked.n_variants)
+        ablation_report_csv(&a, out);
 }
 
 /* --- JSON --- */
@@ -327,8 +333,9 @@ static void add_json_map(const struct heads_report *r, struct strbuf *out)
     strbuf_addc(out, ']');
 }
 
-void heads_report_json(const struct heads_report *r, struct strbuf *out)
+void heads_report_json(const void *report, struct strbuf *out)
 {
+    const struct heads_report *r = report;
     const struct known_facts *k = r->facts;
     strbuf_adds(out, "{\"format\":\"strata-heads\",\"version\":1,\"norm\":\"attribution\"");
     add_key_text(out, "model", r->model->path);

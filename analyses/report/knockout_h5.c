@@ -1,17 +1,14 @@
 /* Knockouts as HDF5, format "strata-knockout", version 1. */
 #include "analyses/report/knockout_report.h"
-#include "core/base/file.h"
 #include "core/base/mem.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 static int put_attributes(const struct knockout_report *r, const struct h5_file *f, struct err *err)
 {
     const struct {
         const char *name, *text;
-    } texts[] = { { "norm", "lens" },
-                  { "answer", r->own_answer ? "own" : "fact" },
+    } texts[] = { { "answer", r->own_answer ? "own" : "fact" },
                   { "blocked", "last<-keys, all heads, -inf before the softmax; no key left: a pattern of zeros" },
                   { "window_rule", "max(0, l - w/2) .. min(n_layers, l + ceil(w/2)) - 1" },
                   { "band", "95 % percentile bootstrap over subjects" } };
@@ -113,35 +110,12 @@ static int put_results(const struct knockout_report *r, const struct h5_file *f,
     return rc ? rc : h5_put_array(f, "/tokens/prob", STORE_F64, 2, tokens, r->token_prob, err);
 }
 
-static int put_all(const struct knockout_report *r, const struct provenance *provenance, const struct h5_file *f,
-                   struct err *err)
+int knockout_report_put(const void *report, const struct h5_file *f, struct err *err)
 {
-    struct provenance p = *provenance;
-    p.format = "strata-knockout";
-    p.version = 1;
-    int rc = provenance_write(f, &p, true, err);
-    rc = rc ? rc : put_attributes(r, f, err);
+    const struct knockout_report *r = report;
+    int rc = put_attributes(r, f, err);
     rc = rc ? rc : put_fact_texts(r, f, err);
     rc = rc ? rc : put_fact_numbers(r, f, err);
     rc = rc ? rc : put_windows(r, f, err);
     return rc ? rc : put_results(r, f, err);
-}
-
-int knockout_report_h5(const struct knockout_report *r, const struct provenance *p, const char *path, struct err *err)
-{
-    struct strbuf partial = STRBUF_INIT;
-    struct h5_file f;
-    strbuf_addf(&partial, "%s.partial", path);
-    int rc = strbuf_failed(&partial) ? err_nomem(err, "a path") : h5_create(&f, partial.data, err);
-    if (!rc) {
-        rc = put_all(r, p, &f, err);
-        rc = h5_close(&f, rc, err);
-        rc = rc ? rc : file_sync(partial.data, err);
-        if (!rc && rename(partial.data, path))
-            rc = err_errno(err, "%s: cannot rename %s to it", path, partial.data);
-        if (rc)
-            remove(partial.data);
-    }
-    strbuf_release(&partial);
-    return rc;
 }

@@ -210,8 +210,9 @@ static void add_caption(const struct knockout_report *r, struct strbuf *out)
     strbuf_addf(out, "%s; norm convention: lens", r->spare_first ? "; token 0 never blocked" : "");
 }
 
-int knockout_report_figures(const struct knockout_report *r, const char *folder, struct err *err)
+static int draw_all(const void *report, const char *folder, struct err *err)
 {
+    const struct knockout_report *r = report;
     struct plots plots = { 0 };
     struct err ignored;
     struct strbuf caption = STRBUF_INIT;
@@ -228,3 +229,15 @@ int knockout_report_figures(const struct knockout_report *r, const char *folder,
     strbuf_release(&caption);
     return rc < 0 ? rc : drawn;
 }
+
+const struct result_kind knockout_result = {
+    .name = "knockout",
+    .format = "strata-knockout",
+    .norm = "lens",
+    .text = knockout_report_text,
+    .json = knockout_report_json,
+    .csv = { { "knockout", knockout_report_csv }, { "curves", knockout_report_curves_csv } },
+    .h5 = knockout_report_put,
+    .figures = draw_all,
+    .json_wins = true,
+};

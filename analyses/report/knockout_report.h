@@ -14,9 +14,8 @@
 #ifndef STRATA_ANALYSES_REPORT_KNOCKOUT_REPORT_H
 #define STRATA_ANALYSES_REPORT_KNOCKOUT_REPORT_H
 
-#include "core/base/strbuf.h"
+#include "analyses/report/result.h"
 #include "core/runtime/prepare.h"
-#include "core/store/provenance.h"
 #include "probes/knockout.h"
 
 /* One fact that was measured; strings are owned. */
@@ -58,16 +57,13 @@ int knockout_report_add(struct knockout_report *r, const struct knockout *k, con
 int knockout_report_average(struct knockout_report *r, uint64_t seed, struct err *err);
 void knockout_report_release(struct knockout_report *r);
 
-void knockout_report_text(const struct knockout_report *r, struct strbuf *out);
-/* A line a fact, key set and layer; "token 3" is a key set of one token. */
-void knockout_report_csv(const struct knockout_report *r, struct strbuf *out);
-/* A line a key set and layer: the means. */
-void knockout_report_curves_csv(const struct knockout_report *r, struct strbuf *out);
-void knockout_report_json(const struct knockout_report *r, struct strbuf *out);
-/* Format "strata-knockout", version 1. p: format and version are set here. */
-int knockout_report_h5(const struct knockout_report *r, const struct provenance *p, const char *path, struct err *err);
-/* `knockout`, and `tokens` where tokens were blocked. 0, PLOT_NOT_DRAWN, or negative. */
-int knockout_report_figures(const struct knockout_report *r, const char *folder, struct err *err);
+/*
+ * report: struct knockout_report. CSV, a line a fact, key set and layer ("token 3" is a key set of one token); curves,
+ * a line a key set and layer: the means. Figures: `knockout`, and `tokens` where tokens were blocked.
+ */
+extern const struct result_kind knockout_result;
+result_add knockout_report_text, knockout_report_csv, knockout_report_curves_csv, knockout_report_json;
+result_put knockout_report_put;
 
 /* "5 layers (3/16 of 30)" */
 void knockout_report_window(const struct knockout_report *r, struct strbuf *out);

@@ -70,8 +70,9 @@ static void add_cells(const struct knockout_report *r, const struct knockout_ban
     strbuf_addc(out, '\n');
 }
 
-void knockout_report_text(const struct knockout_report *r, struct strbuf *out)
+void knockout_report_text(const void *report, struct strbuf *out)
 {
+    const struct knockout_report *r = report;
     add_head(r, out);
     strbuf_addf(out, "\n%5s  %-9s", "layer", "blocked");
     for (size_t s = 0; s < KNOCKOUT_SETS; s++)
@@ -132,8 +133,9 @@ static void add_csv_fact(const struct knockout_fact *f, struct strbuf *out)
     strbuf_addf(out, ",%d,%.9g,", (int)f->base_rank, f->base_prob);
 }
 
-void knockout_report_csv(const struct knockout_report *r, struct strbuf *out)
+void knockout_report_csv(const void *report, struct strbuf *out)
 {
+    const struct knockout_report *r = report;
     strbuf_adds(out, "fact,relation,subject,answer,base_rank,base_prob,keys,layer,first_blocked,last_blocked,prob,"
                      "change_percent\n");
     for (size_t i = 0; i < r->n_facts; i++)
@@ -159,8 +161,9 @@ void knockout_report_csv(const struct knockout_report *r, struct strbuf *out)
         }
 }
 
-void knockout_report_curves_csv(const struct knockout_report *r, struct strbuf *out)
+void knockout_report_curves_csv(const void *report, struct strbuf *out)
 {
+    const struct knockout_report *r = report;
     strbuf_adds(out, "keys,layer,first_blocked,last_blocked,n_facts,n_subjects,change_percent,low,high\n");
     for (size_t s = 0; s < KNOCKOUT_SETS; s++)
         for (size_t l = 0; l < r->n_layers; l++) {
@@ -256,8 +259,9 @@ static void add_fact(const struct knockout_report *r, size_t i, struct strbuf *o
     strbuf_addc(out, '}');
 }
 
-void knockout_report_json(const struct knockout_report *r, struct strbuf *out)
+void knockout_report_json(const void *report, struct strbuf *out)
 {
+    const struct knockout_report *r = report;
     strbuf_adds(out, "{\"format\":\"strata-knockout\",\"version\":1,\"norm\":\"lens\"");
     add_text(out, "model", r->model->path);
     strbuf_addf(out,

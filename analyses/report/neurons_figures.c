@@ -130,8 +130,9 @@ static int draw_ablation(struct figures *f, struct err *err)
     return ablation_report_figure(&a, &to, err);
 }
 
-int neurons_report_figures(const struct neurons_report *r, const char *folder, struct err *err)
+static int draw_all(const void *report, const char *folder, struct err *err)
 {
+    const struct neurons_report *r = report;
     struct figures f = { .r = r, .folder = folder };
     struct err ignored;
     int rc = draw_layers(&f, err);
@@ -143,3 +144,17 @@ int neurons_report_figures(const struct neurons_report *r, const char *folder, s
     strbuf_release(&f.subtitle);
     return rc < 0 ? rc : drawn;
 }
+
+const struct result_kind neurons_result = {
+    .name = "neurons",
+    .format = "strata-neurons",
+    .norm = "attribution",
+    .text = neurons_report_text,
+    .json = neurons_report_json,
+    .csv = { { "neurons", neurons_report_csv },
+             { "layers", neurons_report_layers_csv },
+             { "ablation", neurons_report_ablation_csv } },
+    .h5 = neurons_report_put,
+    .figures = draw_all,
+    .json_wins = true,
+};

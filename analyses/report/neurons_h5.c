@@ -1,6 +1,5 @@
 /* Neurons as HDF5, format "strata-neurons", version 1. */
 #include "analyses/report/neurons_report.h"
-#include "core/base/file.h"
 #include "core/base/mem.h"
 
 #include <stdio.h>
@@ -11,8 +10,7 @@ static int put_attributes(const struct neurons_report *r, const struct h5_file *
     const struct known_facts *k = r->facts;
     const struct {
         const char *name, *text;
-    } texts[] = { { "norm", "attribution" },
-                  { "tokens_norm", r->norm == NEURON_TOKENS_GEVA ? "geva" : "gain" },
+    } texts[] = { { "tokens_norm", r->norm == NEURON_TOKENS_GEVA ? "geva" : "gain" },
                   { "position", "last" },
                   { "against", r->against } };
     const struct {
@@ -139,35 +137,12 @@ static int put_ablation(const struct neurons_report *r, const struct h5_file *f,
     return rc ? rc : h5_put_array(f, "/ablation/rank", STORE_I32, 2, dims, a->rank, err);
 }
 
-static int put_all(const struct neurons_report *r, const struct provenance *provenance, const struct h5_file *f,
-                   struct err *err)
+int neurons_report_put(const void *report, const struct h5_file *f, struct err *err)
 {
-    struct provenance p = *provenance;
-    p.format = "strata-neurons";
-    p.version = 1;
-    int rc = provenance_write(f, &p, true, err);
-    rc = rc ? rc : put_attributes(r, f, err);
+    const struct neurons_report *r = report;
+    int rc = put_attributes(r, f, err);
     rc = rc ? rc : put_facts(r, f, err);
     rc = rc ? rc : put_activity(r, f, err);
     rc = rc ? rc : put_listed(r, f, err);
     return rc ? rc : put_ablation(r, f, err);
-}
-
-int neurons_report_h5(const struct neurons_report *r, const struct provenance *p, const char *path, struct err *err)
-{
-    struct strbuf partial = STRBUF_INIT;
-    struct h5_file f;
-    strbuf_addf(&partial, "%s.partial", path);
-    int rc = strbuf_failed(&partial) ? err_nomem(err, "a path") : h5_create(&f, partial.data, err);
-    if (!rc) {
-        rc = put_all(r, p, &f, err);
-        rc = h5_close(&f, rc, err);
-        rc = rc ? rc : file_sync(partial.data, err);
-        if (!rc && rename(partial.data, path))
-            rc = err_errno(err, "%s: cannot rename %s to it", path, partial.data);
-        if (rc)
-            remove(partial.data);
-    }
-    strbuf_release(&partial);
-    return rc;
 }

@@ -13,7 +13,7 @@
 #define STRATA_ANALYSES_REPORT_NEURONS_REPORT_H
 
 #include "analyses/cli/known_facts.h"
-#include "core/store/provenance.h"
+#include "analyses/report/result.h"
 #include "probes/neurons.h"
 
 enum { NEURONS_TOKENS = 10, NEURONS_FIRST = 10 };
@@ -61,16 +61,13 @@ struct neurons_report {
 int neurons_report_list(struct neurons_report *r, struct runtime *rt, struct err *err);
 void neurons_report_release(struct neurons_report *r);
 
-void neurons_report_text(const struct neurons_report *r, struct strbuf *out);
-/* A line a listed neuron. */
-void neurons_report_csv(const struct neurons_report *r, struct strbuf *out);
-/* A line a layer. */
-void neurons_report_layers_csv(const struct neurons_report *r, struct strbuf *out);
-void neurons_report_ablation_csv(const struct neurons_report *r, struct strbuf *out);
-void neurons_report_json(const struct neurons_report *r, struct strbuf *out);
-/* Format "strata-neurons", version 1. p: format and version are set here. */
-int neurons_report_h5(const struct neurons_report *r, const struct provenance *p, const char *path, struct err *err);
-/* 0, PLOT_NOT_DRAWN, or negative. */
-int neurons_report_figures(const struct neurons_report *r, const char *folder, struct err *err);
+/*
+ * report: struct neurons_report. CSV, a line a listed neuron; layers, a line a layer; ablation, a line a number of
+ * neurons taken out, nothing where that was not measured.
+ */
+extern const struct result_kind neurons_result;
+result_add neurons_report_text, neurons_report_csv, neurons_report_layers_csv, neurons_report_ablation_csv,
+    neurons_report_json;
+result_put neurons_report_put;
 
 #endif

@@ -124,8 +124,9 @@ static void add_ablation(const struct neurons_report *r, struct strbuf *out)
     ablation_report_text(&a, out);
 }
 
-void neurons_report_text(const struct neurons_report *r, struct strbuf *out)
+void neurons_report_text(const void *report, struct strbuf *out)
 {
+    const struct neurons_report *r = report;
     const struct model_config *c = &r->model->config;
     strbuf_addf(out, "model     %s, %zu layers of %zu neurons\nfacts     ", file_base_name(r->model->path), c->n_layers,
                 c->d_mlp);
@@ -156,8 +157,9 @@ static void add_csv_tokens(const struct neurons_report *r, const int32_t *ids, s
     strbuf_release(&text);
 }
 
-void neurons_report_csv(const struct neurons_report *r, struct strbuf *out)
+void neurons_report_csv(const void *report, struct strbuf *out)
 {
+    const struct neurons_report *r = report;
     strbuf_adds(out, "layer,neuron,facts,coefficient,size,logit,answer_rank,up,down\n");
     for (size_t i = 0; i < r->n_listed; i++) {
         const struct listed_neuron *n = &r->listed[i];
@@ -177,8 +179,9 @@ static void add_field(struct strbuf *out, double x)
         strbuf_addf(out, ",%.9g", x);
 }
 
-void neurons_report_layers_csv(const struct neurons_report *r, struct strbuf *out)
+void neurons_report_layers_csv(const void *report, struct strbuf *out)
 {
+    const struct neurons_report *r = report;
     strbuf_adds(out, "layer,logit,entropy,overlap_paraphrases,overlap_others\n");
     for (size_t l = 0; l < r->activity.n_layers; l++) {
         strbuf_addf(out, "%zu", l);
@@ -190,10 +193,12 @@ void neurons_report_layers_csv(const struct neurons_report *r, struct strbuf *ou
     }
 }
 
-void neurons_report_ablation_csv(const struct neurons_report *r, struct strbuf *out)
+void neurons_report_ablation_csv(const void *report, struct strbuf *out)
 {
+    const struct neurons_report *r = report;
     const struct ablation_report a = ablation_of(r);
-    ablation_report_csv(&a, out);
+    if (r->ablation.n_variants)
+        ablation_report_csv(&a, out);
 }
 
 /* --- JSON --- */
@@ -277,8 +282,9 @@ static void add_json_paraphrases(const struct neurons_report *r, struct strbuf *
     strbuf_addc(out, ']');
 }
 
-void neurons_report_json(const struct neurons_report *r, struct strbuf *out)
+void neurons_report_json(const void *report, struct strbuf *out)
 {
+    const struct neurons_report *r = report;
     const struct known_facts *k = r->facts;
     const struct ablation_report a = ablation_of(r);
     size_t n_layers = r->activity.n_layers;

@@ -18,28 +18,39 @@ static bool is_one_of(const char *extension, const char *const *known)
 }
 
 /* The format that a name asks for; negative where the command has none such. */
-static int format_of(const struct result_kind *kind, const char *path)
+static int format_of(const struct result_kind *kind, const char *path, bool json)
 {
-    static const char *const text[] = { "txt", "json", NULL }, *const h5[] = { "h5", "hdf5", NULL };
-    static const char *const other[] = { "jsonl", "png", "svg", "pdf", "tsv", NULL };
+    static const char *const other[] = { "jsonl", "png", "svg", "pdf", NULL }, *const h5[] = { "h5", "hdf5", NULL };
     const char *extension = file_extension(path);
-    if (!strcmp(path, "-") || is_one_of(extension, text) || (kind->tab_separated && !strcmp(extension, "tsv")))
+    if (!strcmp(path, "-") || !strcmp(extension, "json"))
+        return RESULT_TEXT;
+    if (!strcmp(extension, "txt"))
+        return kind->json_wins ? -1 : RESULT_TEXT;
+    if (!strcmp(extension, "tsv"))
+        return kind->tab_separated ? RESULT_TEXT : -1;
+    if (is_one_of(extension, other))
+        return -1;
+    if (kind->json_wins && json)
         return RESULT_TEXT;
     if (!strcmp(extension, "csv"))
         return RESULT_CSV;
     if (is_one_of(extension, h5))
         return RESULT_H5;
-    if (kind->figures)
-        return is_one_of(extension, other) ? -1 : RESULT_FOLDER;
-    return *extension ? -1 : RESULT_TEXT;
+    return kind->figures ? RESULT_FOLDER : *extension ? -1 : RESULT_TEXT;
+}
+
+static const char *names_of(const struct result_kind *kind)
+{
+    if (kind->json_wins)
+        return "a folder (numbers and figures), or a .h5, .csv or .json file";
+    return kind->figures ? ".h5, .csv, .json, .txt or a folder" : ".h5, .csv, .json or .txt";
 }
 
 int result_choose(struct result *out, const struct result_kind *kind, struct cli *cli, bool no_plots, struct err *err)
 {
-    int format = cli->output ? format_of(kind, cli->output) : RESULT_TEXT;
+    int format = cli->output ? format_of(kind, cli->output, cli->json) : RESULT_TEXT;
     if (format < 0)
-        return cli_usage(cli, err, "-o %.200s: give .h5, .csv, .json%s", cli->output,
-                         kind->figures ? ", .txt or a folder" : " or .txt");
+        return cli_usage(cli, err, "-o %.200s: give %s", cli->output, names_of(kind));
     if (cli->json && (format == RESULT_CSV || format == RESULT_H5))
         return cli_usage(cli, err, "--json and -o %.200s ask for two formats", cli->output);
     if (cli->resume && format != RESULT_H5 && format != RESULT_FOLDER)

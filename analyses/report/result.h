@@ -47,6 +47,7 @@ struct result_kind {
     /* 0, PLOT_NOT_DRAWN or negative; NULL: there is no folder to write. */
     int (*figures)(const void *report, const char *folder, struct err *err);
     bool tab_separated; /* the text: FILE.tsv is a name for it */
+    bool json_wins;     /* --json makes JSON of any name, else it goes with a folder only; no text file */
 };
 
 struct result {
