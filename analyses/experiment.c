@@ -4,6 +4,7 @@
 #include "analyses/cli/edit_setup.h"
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/progress_bar.h"
+#include "analyses/report/fields.h"
 #include "analyses/report/result.h"
 #include "analyses/report/token_text.h"
 #include "core/base/mem.h"
@@ -192,28 +193,21 @@ static void add_csv(const void *arg, struct strbuf *out)
     }
 }
 
-static void add_json_text(struct strbuf *out, const char *key, const char *text)
-{
-    strbuf_addf(out, "\"%s\":", key);
-    strbuf_add_json(out, text, strlen(text));
-}
-
 static void add_json(const void *arg, struct strbuf *out)
 {
     const struct job *job = arg;
     strbuf_adds(out, "{\"format\":\"strata-experiment-result\",\"version\":1,\"norm\":\"lens\",");
-    add_json_text(out, "model", job->session.model->path);
+    json_text(out, "model", job->session.model->path);
     strbuf_adds(out, ",\"rows\":[");
     for (size_t i = 0; i < job->n_rows; i++) {
         const struct row *r = &job->rows[i];
         struct strbuf answer = STRBUF_INIT;
         token_text(&answer, job->session.model, job->outcomes.answers[r->prompt]);
         strbuf_adds(out, i ? ",\n{" : "\n{");
-        add_json_text(out, "variant", r->name);
-        strbuf_addc(out, ',');
-        add_json_text(out, "prompt", job->e.prompts[r->prompt].name);
+        json_text(out, "variant", r->name);
+        json_text(out, "prompt", job->e.prompts[r->prompt].name);
         strbuf_addf(out, ",\"answer\":{\"token_id\":%d,", (int)job->outcomes.answers[r->prompt]);
-        add_json_text(out, "text", strbuf_text(&answer));
+        json_text(out, "text", strbuf_text(&answer));
         strbuf_addf(out, "},\"rank\":%d,\"prob\":%.9g,\"logprob\":%.9g,\"change_percent\":%.9g,\"edits\":[",
                     (int)r->rank, exp(r->logprob), r->logprob, change_of(job, r));
         for (size_t k = 0; k < r->edits->n; k++) {

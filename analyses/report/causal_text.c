@@ -1,6 +1,7 @@
 /* Causal tracing as text, CSV and JSON. */
 #include "analyses/plot/plot.h"
 #include "analyses/report/causal_report.h"
+#include "analyses/report/fields.h"
 #include "analyses/report/token_text.h"
 #include "core/base/file.h"
 
@@ -182,14 +183,6 @@ void causal_report_csv(const void *report, struct strbuf *out)
         }
 }
 
-/* Nothing where there is no band. */
-static void add_csv_number(struct strbuf *out, double x)
-{
-    strbuf_addc(out, ',');
-    if (isfinite(x))
-        strbuf_addf(out, "%.9g", x);
-}
-
 void causal_report_summary_csv(const void *report, struct strbuf *out)
 {
     const struct causal_report *r = report;
@@ -200,102 +193,61 @@ void causal_report_summary_csv(const void *report, struct strbuf *out)
             const struct causal_series *series = &s->series[i];
             strbuf_addf(out, "%s,%s,%zu,%zu", causal_kind_name(series->kind), causal_role_name(series->role), l,
                         series->n);
-            add_csv_number(out, series->mean[l]);
-            add_csv_number(out, series->low[l]);
-            add_csv_number(out, series->high[l]);
+            csv_number(out, series->mean[l]);
+            csv_number(out, series->low[l]);
+            csv_number(out, series->high[l]);
             strbuf_addc(out, '\n');
         }
 }
 
 /* --- JSON --- */
 
-static void add_text(struct strbuf *out, const char *key, const char *text)
-{
-    strbuf_addf(out, "\"%s\":", key);
-    strbuf_add_json(out, text, strlen(text));
-}
-
-static void add_numbers(struct strbuf *out, const double *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (isfinite(x[i]))
-            strbuf_addf(out, "%c%.9g", i ? ',' : '[', x[i]);
-        else
-            strbuf_addf(out, "%cnull", i ? ',' : '[');
-    strbuf_adds(out, n ? "]" : "[]");
-}
-
-static void add_token(const struct causal_report *r, int32_t id, struct strbuf *out)
-{
-    struct strbuf text = STRBUF_INIT;
-    token_text(&text, r->model, id);
-    strbuf_addf(out, "{\"id\":%d,\"text\":", (int)id);
-    strbuf_add_json(out, strbuf_text(&text), text.len);
-    strbuf_addc(out, '}');
-    out->failed |= text.failed;
-    strbuf_release(&text);
-}
-
 static void add_json_fact(const struct causal_report *r, const struct causal_fact *f, struct strbuf *out)
 {
     const struct causal_trace *t = &f->trace;
     strbuf_addc(out, '{');
-    add_text(out, "id", f->fact.id);
-    strbuf_addc(out, ',');
-    add_text(out, "prompt", f->fact.text);
-    strbuf_addc(out, ',');
-    add_text(out, "subject", f->fact.subject);
+    json_text(out, "id", f->fact.id);
+    json_text(out, "prompt", f->fact.text);
+    json_text(out, "subject", f->fact.subject);
     strbuf_addf(out, ",\"subject_tokens\":[%zu,%zu],\"answer\":", f->fact.subject_begin, f->fact.subject_end);
-    add_token(r, f->answer, out);
+    token_text_json(out, r->model, f->answer);
     strbuf_addf(out, ",\"own_answer\":%s,\"tokens\":[", f->fact.answer_token < 0 ? "true" : "false");
     for (size_t i = 0; i < t->n_tokens; i++) {
         strbuf_adds(out, i ? "," : "");
-        add_token(r, f->fact.tokens.id[i], out);
+        token_text_json(out, r->model, f->fact.tokens.id[i]);
     }
-    strbuf_addf(out, "],\"clean\":{\"prob\":%.9g,\"rank\":%d},\"corrupted\":{\"prob\":%.9g,\"samples\":", t->clean,
+    strbuf_addf(out, "],\"clean\":{\"prob\":%.9g,\"rank\":%d},\"corrupted\":{\"prob\":%.9g", t->clean,
                 (int)t->clean_rank, t->corrupted);
-    add_numbers(out, t->samples, r->options->n_samples);
+    json_numbers(out, "samples", t->samples, r->options->n_samples);
     strbuf_adds(out, "},\"restored\":{");
-    bool first = true;
-    for (enum causal_kind k = 0; k < N_CAUSAL_KINDS; k++) {
-        if (!wants(r, k))
-            continue;
-        strbuf_addf(out, "%s\"%s\":%s", first ? "" : ",", causal_kind_name(k), causal_is_grid(k) ? "[" : "");
-        for (size_t i = 0; i < (causal_is_grid(k) ? t->n_tokens : 1); i++) {
-            strbuf_adds(out, i ? "," : "");
-            add_numbers(out, t->p[k] + i * t->n_layers, t->n_layers);
-        }
-        strbuf_adds(out, causal_is_grid(k) ? "]" : "");
-        first = false;
-    }
+    for (enum causal_kind k = 0; k < N_CAUSAL_KINDS; k++)
+        if (wants(r, k) && causal_is_grid(k))
+            json_matrix(out, causal_kind_name(k), t->p[k], t->n_tokens, t->n_layers);
+        else if (wants(r, k))
+            json_numbers(out, causal_kind_name(k), t->p[k], t->n_layers);
     strbuf_adds(out, "}}");
 }
 
 static void add_json_estimate(struct strbuf *out, const char *key, const struct causal_estimate *e)
 {
-    const double numbers[] = { e->mean, e->low, e->high };
-    strbuf_addf(out, "\"%s\":", key);
-    add_numbers(out, numbers, 3);
-    strbuf_addc(out, ',');
+    json_numbers(out, key, (const double[]){ e->mean, e->low, e->high }, 3);
 }
 
 static void add_json_summary(const struct causal_report *r, struct strbuf *out)
 {
     const struct causal_summary *s = r->summary;
-    strbuf_addf(out, "{\"n\":%zu,\"n_subjects\":%zu,", s->n, s->n_subjects);
+    strbuf_addf(out, "{\"n\":%zu,\"n_subjects\":%zu", s->n, s->n_subjects);
     add_json_estimate(out, "clean", &s->clean);
     add_json_estimate(out, "corrupted", &s->corrupted);
     add_json_estimate(out, "total_effect", &s->total);
-    strbuf_adds(out, "\"series\":[");
+    strbuf_adds(out, ",\"series\":[");
     for (size_t i = 0; i < s->n_series; i++) {
         const struct causal_series *series = &s->series[i];
-        strbuf_addf(out, "%s{\"kind\":\"%s\",\"role\":\"%s\",\"n\":%zu,\"aie\":", i ? "," : "",
-                    causal_kind_name(series->kind), causal_role_name(series->role), series->n);
-        add_numbers(out, series->mean, s->n_layers);
-        strbuf_adds(out, ",\"low\":");
-        add_numbers(out, series->low, s->n_layers);
-        strbuf_adds(out, ",\"high\":");
-        add_numbers(out, series->high, s->n_layers);
+        strbuf_addf(out, "%s{\"kind\":\"%s\",\"role\":\"%s\",\"n\":%zu", i ? "," : "", causal_kind_name(series->kind),
+                    causal_role_name(series->role), series->n);
+        json_numbers(out, "aie", series->mean, s->n_layers);
+        json_numbers(out, "low", series->low, s->n_layers);
+        json_numbers(out, "high", series->high, s->n_layers);
         strbuf_addc(out, '}');
     }
     strbuf_adds(out, "]}");
@@ -306,9 +258,9 @@ void causal_report_json(const void *report, struct strbuf *out)
     const struct causal_report *r = report;
     const struct causal_options *o = r->options;
     strbuf_adds(out, "{\"format\":\"strata-causal\",\"version\":1,");
-    add_text(out, "model", r->model->path);
+    json_text(out, "model", r->model->path);
     strbuf_addf(out, ",\"noise\":%.9g,", o->noise);
-    add_text(out, "noise_rule", r->noise_rule);
+    json_text(out, "noise_rule", r->noise_rule);
     strbuf_addf(
         out,
         ",\"samples\":%zu,\"seed\":%llu,\"window\":%zu,\"norm\":\"lens\",\"selection\":\"%s\",\"facts_read\":%zu,"

@@ -1,5 +1,6 @@
 /* Heads as a table, CSV and JSON. */
 #include "analyses/report/ablation_report.h"
+#include "analyses/report/fields.h"
 #include "analyses/report/heads_report.h"
 #include "analyses/report/token_text.h"
 #include "core/base/file.h"
@@ -193,14 +194,6 @@ void heads_report_text(const void *report, struct strbuf *out)
 
 /* --- CSV --- */
 
-static void add_field(struct strbuf *out, double x)
-{
-    if (isnan(x))
-        strbuf_addc(out, ',');
-    else
-        strbuf_addf(out, ",%.9g", x);
-}
-
 void heads_report_csv(const void *report, struct strbuf *out)
 {
     const struct heads_report *r = report;
@@ -208,15 +201,15 @@ void heads_report_csv(const void *report, struct strbuf *out)
                      "induction,pairs_held\n");
     for (size_t h = 0; h < r->attribution.n_heads; h++) {
         strbuf_addf(out, "%zu,%zu", h / r->model->config.n_heads, h % r->model->config.n_heads);
-        add_field(out, r->mean[h]);
-        add_field(out, r->low[h]);
-        add_field(out, r->high[h]);
-        add_field(out, r->from_subject[h]);
-        add_field(out, r->to_subject[h]);
-        add_field(out, r->single_drop[h]);
+        csv_number(out, r->mean[h]);
+        csv_number(out, r->low[h]);
+        csv_number(out, r->high[h]);
+        csv_number(out, r->from_subject[h]);
+        csv_number(out, r->to_subject[h]);
+        csv_number(out, r->single_drop[h]);
         for (enum head_pattern p = 0; p < N_HEAD_PATTERNS; p++)
-            add_field(out, pattern_score(r, p, h));
-        add_field(out, r->hub[h]);
+            csv_number(out, pattern_score(r, p, h));
+        csv_number(out, r->hub[h]);
         strbuf_addc(out, '\n');
     }
 }
@@ -233,9 +226,9 @@ void heads_report_map_csv(const void *report, struct strbuf *out)
         strbuf_add_csv(out, relation->name, strlen(relation->name));
         strbuf_addf(out, ",%zu,%zu,%zu,%zu", relation->n_pairs, relation->n_skipped, h / r->model->config.n_heads,
                     h % r->model->config.n_heads);
-        add_field(out, r->map.promote[i]);
-        add_field(out, r->map.suppress[i]);
-        add_field(out, r->map.control[i]);
+        csv_number(out, r->map.promote[i]);
+        csv_number(out, r->map.suppress[i]);
+        csv_number(out, r->map.control[i]);
         strbuf_addc(out, '\n');
     }
 }
@@ -250,20 +243,6 @@ void heads_report_ablation_csv(const void *report, struct strbuf *out)
 
 /* --- JSON --- */
 
-static void add_key_text(struct strbuf *out, const char *key, const char *text)
-{
-    strbuf_addf(out, ",\"%s\":", key);
-    strbuf_add_json(out, text, strlen(text));
-}
-
-static void add_key_number(struct strbuf *out, const char *key, double x)
-{
-    if (isfinite(x))
-        strbuf_addf(out, ",\"%s\":%.9g", key, x);
-    else
-        strbuf_addf(out, ",\"%s\":null", key);
-}
-
 static void add_json_heads(const struct heads_report *r, struct strbuf *out)
 {
     char name[HEAD_NAME_MAX];
@@ -271,15 +250,15 @@ static void add_json_heads(const struct heads_report *r, struct strbuf *out)
     for (size_t h = 0; h < r->attribution.n_heads; h++) {
         strbuf_addf(out, "%s\n{\"name\":\"%s\",\"layer\":%zu,\"head\":%zu", h ? "," : "", heads_report_name(r, h, name),
                     h / r->model->config.n_heads, h % r->model->config.n_heads);
-        add_key_number(out, "logit", r->mean[h]);
-        add_key_number(out, "logit_low", r->low[h]);
-        add_key_number(out, "logit_high", r->high[h]);
-        add_key_number(out, "from_subject", r->from_subject[h]);
-        add_key_number(out, "to_subject", r->to_subject[h]);
-        add_key_number(out, "without_percent", r->single_drop[h]);
+        json_number(out, "logit", r->mean[h]);
+        json_number(out, "logit_low", r->low[h]);
+        json_number(out, "logit_high", r->high[h]);
+        json_number(out, "from_subject", r->from_subject[h]);
+        json_number(out, "to_subject", r->to_subject[h]);
+        json_number(out, "without_percent", r->single_drop[h]);
         for (enum head_pattern p = 0; p < N_HEAD_PATTERNS; p++)
-            add_key_number(out, head_pattern_name(p), pattern_score(r, p, h));
-        add_key_number(out, "pairs_held", r->hub[h]);
+            json_number(out, head_pattern_name(p), pattern_score(r, p, h));
+        json_number(out, "pairs_held", r->hub[h]);
         if (r->attribution.source && r->facts->n == 1) {
             size_t n = r->facts->facts[0]->tokens.n;
             strbuf_adds(out, ",\"source\":[");
@@ -320,8 +299,8 @@ static void add_json_map(const struct heads_report *r, struct strbuf *out)
         strbuf_add_json(out, relation->name, strlen(relation->name));
         strbuf_addf(out, ",\"copying\":%s,\"k\":%d,\"pairs\":%zu,\"skipped\":%zu", relation->copying ? "true" : "false",
                     relation->copying ? HEAD_MAP_COPYING_K : HEAD_MAP_K, relation->n_pairs, relation->n_skipped);
-        add_key_number(out, "any_head", r->map.covered[i]);
-        add_key_number(out, "any_head_control", r->map.covered_control[i]);
+        json_number(out, "any_head", r->map.covered[i]);
+        json_number(out, "any_head_control", r->map.covered_control[i]);
         strbuf_adds(out, ",\"promote\":[");
         for (size_t h = 0; h < n; h++)
             strbuf_addf(out, "%s%.6g", h ? "," : "", r->map.promote[i * n + h]);
@@ -338,15 +317,15 @@ void heads_report_json(const void *report, struct strbuf *out)
     const struct heads_report *r = report;
     const struct known_facts *k = r->facts;
     strbuf_adds(out, "{\"format\":\"strata-heads\",\"version\":1,\"norm\":\"attribution\"");
-    add_key_text(out, "model", r->model->path);
-    add_key_text(out, "against", r->against);
+    json_text(out, "model", r->model->path);
+    json_text(out, "against", r->against);
     strbuf_addf(out,
                 ",\"facts_given\":%zu,\"facts_known\":%zu,\"facts_unknown\":%zu,\"facts_without_answer\":%zu,"
                 "\"facts_measured\":%zu,\"n_subjects\":%zu,\"own_answer\":%s",
                 k->n_given, k->n_known, k->n_unknown, k->n_without_answer, k->n, r->n_subjects,
                 k->own_answer ? "true" : "false");
     if (k->n == 1) {
-        add_key_text(out, "prompt", k->facts[0]->text);
+        json_text(out, "prompt", k->facts[0]->text);
         strbuf_addf(out, ",\"answer_token\":%d,\"answer_prob\":%.9g,\"answer_rank\":%d", (int)k->answers[0], k->prob[0],
                     (int)k->rank[0]);
     }

@@ -1,8 +1,8 @@
 /* Knockouts as a table for terminals, CSV and JSON. */
 #include "analyses/plot/plot.h"
+#include "analyses/report/fields.h"
 #include "analyses/report/knockout_report.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -100,18 +100,6 @@ void knockout_report_text(const void *report, struct strbuf *out)
 
 /* --- CSV --- */
 
-static void add_csv(struct strbuf *out, const char *text)
-{
-    strbuf_add_csv(out, text, strlen(text));
-}
-
-static void add_csv_number(struct strbuf *out, double x)
-{
-    strbuf_addc(out, ',');
-    if (isfinite(x))
-        strbuf_addf(out, "%.9g", x);
-}
-
 static void add_window(const struct knockout_report *r, size_t layer, struct strbuf *out)
 {
     struct layer_window w = layers_of(r, layer);
@@ -123,13 +111,13 @@ static void add_window(const struct knockout_report *r, size_t layer, struct str
 
 static void add_csv_fact(const struct knockout_fact *f, struct strbuf *out)
 {
-    add_csv(out, f->id);
+    csv_text(out, f->id);
     strbuf_addc(out, ',');
-    add_csv(out, f->relation);
+    csv_text(out, f->relation);
     strbuf_addc(out, ',');
-    add_csv(out, f->subject);
+    csv_text(out, f->subject);
     strbuf_addc(out, ',');
-    add_csv(out, f->answer);
+    csv_text(out, f->answer);
     strbuf_addf(out, ",%d,%.9g,", (int)f->base_rank, f->base_prob);
 }
 
@@ -145,8 +133,8 @@ void knockout_report_csv(const void *report, struct strbuf *out)
                 add_csv_fact(&r->facts[i], out);
                 strbuf_adds(out, knockout_keys_name((enum knockout_keys)s));
                 add_window(r, l, out);
-                add_csv_number(out, r->prob[at]);
-                add_csv_number(out, r->change[at]);
+                csv_number(out, r->prob[at]);
+                csv_number(out, r->change[at]);
                 strbuf_addc(out, '\n');
             }
     for (size_t t = 0; t < r->n_tokens; t++)
@@ -155,8 +143,8 @@ void knockout_report_csv(const void *report, struct strbuf *out)
             add_csv_fact(r->facts, out);
             strbuf_addf(out, "token %zu", t);
             add_window(r, l, out);
-            add_csv_number(out, prob);
-            add_csv_number(out, 100 * (prob / r->facts->base_prob - 1));
+            csv_number(out, prob);
+            csv_number(out, 100 * (prob / r->facts->base_prob - 1));
             strbuf_addc(out, '\n');
         }
 }
@@ -171,44 +159,23 @@ void knockout_report_curves_csv(const void *report, struct strbuf *out)
             strbuf_adds(out, knockout_keys_name((enum knockout_keys)s));
             add_window(r, l, out);
             strbuf_addf(out, ",%zu,%zu", r->n_facts, r->n_subjects);
-            add_csv_number(out, r->curves.mean[at]);
-            add_csv_number(out, r->curves.low[at]);
-            add_csv_number(out, r->curves.high[at]);
+            csv_number(out, r->curves.mean[at]);
+            csv_number(out, r->curves.low[at]);
+            csv_number(out, r->curves.high[at]);
             strbuf_addc(out, '\n');
         }
 }
 
 /* --- JSON --- */
 
-static void add_text(struct strbuf *out, const char *key, const char *text)
-{
-    strbuf_addf(out, ",\"%s\":", key);
-    strbuf_add_json(out, text, strlen(text));
-}
-
-static void add_numbers(struct strbuf *out, const char *key, const double *x, size_t n)
-{
-    strbuf_addf(out, "\"%s\":[", key);
-    for (size_t i = 0; i < n; i++) {
-        strbuf_adds(out, i ? "," : "");
-        if (isfinite(x[i]))
-            strbuf_addf(out, "%.9g", x[i]);
-        else
-            strbuf_adds(out, "null");
-    }
-    strbuf_addc(out, ']');
-}
-
 static void add_band(struct strbuf *out, const char *key, const struct knockout_band *band, size_t n_series)
 {
     strbuf_addf(out, ",\"%s\":{", key);
     for (size_t s = 0; s < KNOCKOUT_SETS; s++) {
         strbuf_addf(out, "%s\"%s\":{", s ? "," : "", knockout_keys_name((enum knockout_keys)s));
-        add_numbers(out, "mean", band->mean + s * n_series, n_series);
-        strbuf_addc(out, ',');
-        add_numbers(out, "low", band->low + s * n_series, n_series);
-        strbuf_addc(out, ',');
-        add_numbers(out, "high", band->high + s * n_series, n_series);
+        json_numbers(out, "mean", band->mean + s * n_series, n_series);
+        json_numbers(out, "low", band->low + s * n_series, n_series);
+        json_numbers(out, "high", band->high + s * n_series, n_series);
         strbuf_addc(out, '}');
     }
     strbuf_addc(out, '}');
@@ -233,16 +200,16 @@ static void add_fact(const struct knockout_report *r, size_t i, struct strbuf *o
     const struct knockout_fact *f = &r->facts[i];
     strbuf_adds(out, i ? ",\n{\"id\":" : "\n{\"id\":");
     strbuf_add_json(out, f->id, strlen(f->id));
-    add_text(out, "prompt", f->prompt);
-    add_text(out, "subject", f->subject);
-    add_text(out, "relation", f->relation);
-    add_text(out, "answer", f->answer);
+    json_text(out, "prompt", f->prompt);
+    json_text(out, "subject", f->subject);
+    json_text(out, "relation", f->relation);
+    json_text(out, "answer", f->answer);
     strbuf_addf(out, ",\"answer_token\":%d,\"base_rank\":%d,\"base_prob\":%.9g,\"prob\":{", (int)f->answer_token,
                 (int)f->base_rank, f->base_prob);
     for (size_t s = 0; s < KNOCKOUT_SETS; s++) {
         strbuf_adds(out, s ? "," : "");
-        add_numbers(out, knockout_keys_name((enum knockout_keys)s), r->prob + (i * KNOCKOUT_SETS + s) * r->n_layers,
-                    r->n_layers);
+        json_numbers(out, knockout_keys_name((enum knockout_keys)s), r->prob + (i * KNOCKOUT_SETS + s) * r->n_layers,
+                     r->n_layers);
     }
     strbuf_addc(out, '}');
     if (r->token_prob) {
@@ -250,8 +217,7 @@ static void add_fact(const struct knockout_report *r, size_t i, struct strbuf *o
         for (size_t t = 0; t < r->n_tokens; t++) {
             strbuf_adds(out, t ? ",{\"text\":" : "{\"text\":");
             strbuf_add_json(out, r->tokens[t], strlen(r->tokens[t]));
-            strbuf_addc(out, ',');
-            add_numbers(out, "prob", r->token_prob + t * r->n_layers, r->n_layers);
+            json_numbers(out, "prob", r->token_prob + t * r->n_layers, r->n_layers);
             strbuf_addc(out, '}');
         }
         strbuf_addc(out, ']');
@@ -263,7 +229,7 @@ void knockout_report_json(const void *report, struct strbuf *out)
 {
     const struct knockout_report *r = report;
     strbuf_adds(out, "{\"format\":\"strata-knockout\",\"version\":1,\"norm\":\"lens\"");
-    add_text(out, "model", r->model->path);
+    json_text(out, "model", r->model->path);
     strbuf_addf(out,
                 ",\"window\":%zu,\"spare_first\":%s,\"answer\":\"%s\",\"facts_given\":%zu,\"facts_known\":%zu,\"facts_"
                 "measured\":%zu,"

@@ -1,11 +1,11 @@
 #include "analyses/report/lens_report.h"
+#include "analyses/report/fields.h"
 
 #include "analyses/cli/text.h"
 #include "analyses/plot/plot.h"
 #include "analyses/report/token_text.h"
 
 #include <math.h>
-#include <string.h>
 
 /* The answer as the facts give it; where they give a token only, its text. */
 static void add_answer(struct strbuf *out, const struct lens_report *r, const struct prepared *fact)
@@ -31,13 +31,6 @@ static void add_field(struct strbuf *out, const struct strbuf *text)
     out->failed |= strbuf_failed(text);
 }
 
-static void add_number(struct strbuf *out, double x)
-{
-    strbuf_addc(out, ',');
-    if (isfinite(x))
-        strbuf_addf(out, "%.9g", x);
-}
-
 void lens_report_csv(const struct lens_report *r, const struct lens_report_prompt *p, struct strbuf *out)
 {
     const struct lens_result *lens = &r->lens->result;
@@ -56,17 +49,17 @@ void lens_report_csv(const struct lens_report *r, const struct lens_report_promp
                 strbuf_addf(out, ",%d,%d", (int)lens->rank[i], (int)lens->ties[i]);
             else
                 strbuf_adds(out, ",,");
-            add_number(out, (double)lens->logprob[i]);
-            add_number(out, exp((double)lens->logprob[i]));
-            add_number(out, (double)lens->entropy[i]);
-            add_number(out, (double)lens->kl_final[i]);
+            csv_number(out, (double)lens->logprob[i]);
+            csv_number(out, exp((double)lens->logprob[i]));
+            csv_number(out, (double)lens->entropy[i]);
+            csv_number(out, (double)lens->kl_final[i]);
             strbuf_reset(&top);
             if (k)
                 token_text(&top, r->model, lens->top_token[i * k]);
             add_field(out, &top);
-            add_number(out, k ? exp((double)lens->top_logprob[i * k]) : (double)NAN);
+            csv_number(out, k ? exp((double)lens->top_logprob[i * k]) : (double)NAN);
             if (r->chain)
-                add_number(out, (double)p->chain_logprob);
+                csv_number(out, (double)p->chain_logprob);
             strbuf_addc(out, '\n');
         }
     strbuf_release(&answer);
@@ -76,28 +69,13 @@ void lens_report_csv(const struct lens_report *r, const struct lens_report_promp
 
 /* --- JSON --- */
 
-static void add_json_text(struct strbuf *out, const char *key, const char *text)
-{
-    strbuf_addf(out, "\"%s\":", key);
-    strbuf_add_json(out, text, strlen(text));
-}
-
-static void add_json_number(struct strbuf *out, const char *key, double x)
-{
-    if (isfinite(x))
-        strbuf_addf(out, ",\"%s\":%.9g", key, x);
-    else
-        strbuf_addf(out, ",\"%s\":null", key);
-}
-
 void lens_report_json_head(const struct lens_report *r, struct strbuf *out)
 {
     strbuf_adds(out, "{\"format\":\"strata-lens\",\"version\":1,\"lens\":\"lens\",");
-    add_json_text(out, "model", r->model->path);
+    json_text(out, "model", r->model->path);
     strbuf_addf(out, ",\"site\":\"%s\",", lens_source_name(r->lens->source));
-    add_json_text(out, "positions", r->positions);
-    strbuf_addc(out, ',');
-    add_json_text(out, "edits", r->edits);
+    json_text(out, "positions", r->positions);
+    json_text(out, "edits", r->edits);
     strbuf_adds(out, ",\"labels\":[");
     for (size_t s = 0; s < r->lens->n_states; s++)
         strbuf_addf(out, "%s\"%s\"", s ? "," : "", r->labels[s]);
@@ -116,16 +94,16 @@ static void add_json_state(const struct lens_report *r, const struct prepared *f
     strbuf_addf(out, "{\"label\":\"%s\"", r->labels[i % r->lens->n_states]);
     if (fact->answer_token >= 0) {
         strbuf_addf(out, ",\"rank\":%d,\"ties\":%d", (int)lens->rank[i], (int)lens->ties[i]);
-        add_json_number(out, "logprob", (double)lens->logprob[i]);
-        add_json_number(out, "prob", exp((double)lens->logprob[i]));
+        json_number(out, "logprob", (double)lens->logprob[i]);
+        json_number(out, "prob", exp((double)lens->logprob[i]));
     }
-    add_json_number(out, "entropy", (double)lens->entropy[i]);
-    add_json_number(out, "kl_final", (double)lens->kl_final[i]);
+    json_number(out, "entropy", (double)lens->entropy[i]);
+    json_number(out, "kl_final", (double)lens->kl_final[i]);
     strbuf_adds(out, ",\"top\":[");
     for (size_t t = 0; t < k; t++) {
         strbuf_adds(out, t ? ",{" : "{");
         add_token_keys(out, r->model->tokenizer, lens->top_token[i * k + t]);
-        add_json_number(out, "logprob", (double)lens->top_logprob[i * k + t]);
+        json_number(out, "logprob", (double)lens->top_logprob[i * k + t]);
         strbuf_addc(out, '}');
     }
     strbuf_adds(out, "]}");
@@ -136,19 +114,17 @@ void lens_report_json(const struct lens_report *r, const struct lens_report_prom
     const struct prepared *fact = p->fact;
     size_t n_states = r->lens->n_states;
     strbuf_adds(out, p->number ? ",\n{" : "{");
-    add_json_text(out, "id", fact->id);
-    strbuf_addc(out, ',');
-    add_json_text(out, "text", fact->text);
+    json_text(out, "id", fact->id);
+    json_text(out, "text", fact->text);
     if (fact->answer_token >= 0) {
         struct strbuf answer = STRBUF_INIT;
         add_answer(&answer, r, fact);
-        strbuf_addc(out, ',');
-        add_json_text(out, "answer", strbuf_text(&answer));
+        json_text(out, "answer", strbuf_text(&answer));
         strbuf_release(&answer);
         strbuf_addf(out, ",\"answer_token\":%d,\"n_answer_tokens\":%zu", (int)fact->answer_token,
                     fact->n_answer_tokens);
         if (r->chain)
-            add_json_number(out, "chain_logprob", (double)p->chain_logprob);
+            json_number(out, "chain_logprob", (double)p->chain_logprob);
     }
     strbuf_adds(out, ",\"rows\":[");
     for (size_t row = 0; row < p->n_rows; row++) {

@@ -1,11 +1,11 @@
 /* Neurons as a table, CSV and JSON. */
 #include "analyses/plot/plot.h"
 #include "analyses/report/ablation_report.h"
+#include "analyses/report/fields.h"
 #include "analyses/report/neurons_report.h"
 #include "analyses/report/token_text.h"
 #include "core/base/file.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -171,24 +171,16 @@ void neurons_report_csv(const void *report, struct strbuf *out)
     }
 }
 
-static void add_field(struct strbuf *out, double x)
-{
-    if (isnan(x))
-        strbuf_addc(out, ',');
-    else
-        strbuf_addf(out, ",%.9g", x);
-}
-
 void neurons_report_layers_csv(const void *report, struct strbuf *out)
 {
     const struct neurons_report *r = report;
     strbuf_adds(out, "layer,logit,entropy,overlap_paraphrases,overlap_others\n");
     for (size_t l = 0; l < r->activity.n_layers; l++) {
         strbuf_addf(out, "%zu", l);
-        add_field(out, r->logit[l]);
-        add_field(out, r->entropy[l]);
-        add_field(out, r->same[l]);
-        add_field(out, r->other[l]);
+        csv_number(out, r->logit[l]);
+        csv_number(out, r->entropy[l]);
+        csv_number(out, r->same[l]);
+        csv_number(out, r->other[l]);
         strbuf_addc(out, '\n');
     }
 }
@@ -202,23 +194,6 @@ void neurons_report_ablation_csv(const void *report, struct strbuf *out)
 }
 
 /* --- JSON --- */
-
-static void add_key_text(struct strbuf *out, const char *key, const char *text)
-{
-    strbuf_addf(out, ",\"%s\":", key);
-    strbuf_add_json(out, text, strlen(text));
-}
-
-static void add_key_numbers(struct strbuf *out, const char *key, const double *x, size_t n)
-{
-    strbuf_addf(out, ",\"%s\":[", key);
-    for (size_t i = 0; i < n; i++)
-        if (isfinite(x[i]))
-            strbuf_addf(out, "%s%.9g", i ? "," : "", x[i]);
-        else
-            strbuf_addf(out, "%snull", i ? "," : "");
-    strbuf_addc(out, ']');
-}
 
 static void add_json_tokens(const struct neurons_report *r, const char *key, const int32_t *ids, const float *scores,
                             struct strbuf *out)
@@ -269,8 +244,8 @@ static void add_json_paraphrases(const struct neurons_report *r, struct strbuf *
         strbuf_adds(out, first ? "\n{\"subject\":" : ",\n{\"subject\":");
         first = false;
         strbuf_add_json(out, fact->subject, strlen(fact->subject));
-        add_key_text(out, "relation", fact->relation);
-        add_key_text(out, "answer", fact->answer);
+        json_text(out, "relation", fact->relation);
+        json_text(out, "answer", fact->answer);
         strbuf_addf(out, ",\"prompts\":%zu,\"in_all\":[", p->n);
         for (size_t i = 0; i < p->n_core; i++) {
             strbuf_adds(out, i ? "," : "");
@@ -290,17 +265,17 @@ void neurons_report_json(const void *report, struct strbuf *out)
     size_t n_layers = r->activity.n_layers;
     strbuf_adds(out, "{\"format\":\"strata-neurons\",\"version\":1,\"norm\":\"attribution\"");
     strbuf_addf(out, ",\"tokens_norm\":\"%s\"", r->norm == NEURON_TOKENS_GEVA ? "geva" : "gain");
-    add_key_text(out, "model", r->model->path);
-    add_key_text(out, "against", r->against);
+    json_text(out, "model", r->model->path);
+    json_text(out, "against", r->against);
     strbuf_addf(out,
                 ",\"facts_given\":%zu,\"facts_known\":%zu,\"facts_unknown\":%zu,\"facts_without_answer\":%zu,"
                 "\"facts_measured\":%zu,\"own_answer\":%s,\"paraphrased\":%zu,\"paraphrase_pairs\":%zu,\"seed\":%llu",
                 k->n_given, k->n_known, k->n_unknown, k->n_without_answer, k->n, k->own_answer ? "true" : "false",
                 r->n_repeated, r->n_pairs, (unsigned long long)r->seed);
-    add_key_numbers(out, "layer_logit", r->logit, n_layers);
-    add_key_numbers(out, "layer_entropy", r->entropy, n_layers);
-    add_key_numbers(out, "overlap_paraphrases", r->same, n_layers);
-    add_key_numbers(out, "overlap_others", r->other, n_layers);
+    json_numbers(out, "layer_logit", r->logit, n_layers);
+    json_numbers(out, "layer_entropy", r->entropy, n_layers);
+    json_numbers(out, "overlap_paraphrases", r->same, n_layers);
+    json_numbers(out, "overlap_others", r->other, n_layers);
     add_json_listed(r, out);
     add_json_paraphrases(r, out);
     if (r->ablation.n_variants) {

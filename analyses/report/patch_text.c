@@ -1,5 +1,6 @@
 /* Patching sweeps as text, CSV and JSON. */
 #include "analyses/plot/plot.h"
+#include "analyses/report/fields.h"
 #include "analyses/report/patch_report.h"
 #include "analyses/report/token_text.h"
 #include "core/base/file.h"
@@ -138,33 +139,6 @@ void patch_report_csv(const void *report, struct strbuf *out)
 
 /* --- JSON --- */
 
-static void add_matrix(struct strbuf *out, const char *key, const double *x, size_t rows, size_t columns)
-{
-    strbuf_addf(out, ",\"%s\":[", key);
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t c = 0; c < columns; c++) {
-            strbuf_addc(out, c ? ',' : '[');
-            if (isfinite(x[r * columns + c]))
-                strbuf_addf(out, "%.9g", x[r * columns + c]);
-            else
-                strbuf_adds(out, "null");
-        }
-        strbuf_adds(out, r + 1 < rows ? "]," : "]");
-    }
-    strbuf_addc(out, ']');
-}
-
-static void add_json_token(const struct patch_report *r, int32_t id, struct strbuf *out)
-{
-    struct strbuf text = STRBUF_INIT;
-    token_text(&text, r->model, id);
-    strbuf_addf(out, "{\"id\":%d,\"text\":", (int)id);
-    strbuf_add_json(out, strbuf_text(&text), text.len);
-    strbuf_addc(out, '}');
-    out->failed |= text.failed;
-    strbuf_release(&text);
-}
-
 static void add_json_side(const struct patch_report *r, const char *key, const struct prepared *p, int32_t answer,
                           double difference, double prob, struct strbuf *out)
 {
@@ -173,10 +147,10 @@ static void add_json_side(const struct patch_report *r, const char *key, const s
     strbuf_adds(out, ",\"tokens\":[");
     for (size_t i = 0; i < p->tokens.n; i++) {
         strbuf_adds(out, i ? "," : "");
-        add_json_token(r, p->tokens.id[i], out);
+        token_text_json(out, r->model, p->tokens.id[i]);
     }
     strbuf_adds(out, "],\"answer\":");
-    add_json_token(r, answer, out);
+    token_text_json(out, r->model, answer);
     strbuf_addf(out, ",\"logit_difference\":%.9g,\"prob\":%.9g}", difference, prob);
 }
 
@@ -199,9 +173,9 @@ void patch_report_json(const void *report, struct strbuf *out)
             strbuf_adds(out, ",\"positions\":");
             strbuf_add_json(out, r->positions, strlen(r->positions));
         }
-        add_matrix(out, "normalised", s->result.normalised, rows, columns);
-        add_matrix(out, "logit_difference", s->result.difference, rows, columns);
-        add_matrix(out, "prob", s->result.prob, rows, columns);
+        json_matrix(out, "normalised", s->result.normalised, rows, columns);
+        json_matrix(out, "logit_difference", s->result.difference, rows, columns);
+        json_matrix(out, "prob", s->result.prob, rows, columns);
         strbuf_addc(out, '}');
     }
     strbuf_adds(out, "\n]}\n");

@@ -50,3 +50,14 @@ void token_text_padded(struct strbuf *out, const struct model *m, int32_t id, si
     strbuf_release(&text);
     strbuf_release(&shown);
 }
+
+void token_text_json(struct strbuf *out, const struct model *m, int32_t id)
+{
+    struct strbuf text = STRBUF_INIT;
+    token_text(&text, m, id);
+    strbuf_addf(out, "{\"id\":%d,\"text\":", (int)id);
+    strbuf_add_json(out, strbuf_text(&text), text.len);
+    strbuf_addc(out, '}');
+    out->failed |= strbuf_failed(&text);
+    strbuf_release(&text);
+}
