@@ -341,5 +341,5 @@ int curves_report_page(const struct curves_report *r, const char *folder, struct
     page.html.failed |= strbuf_failed(&about) || strbuf_failed(&text);
     strbuf_release(&about);
     strbuf_release(&text);
-    return page_finish(&page, folder, err);
+    return page_finish(&page, folder, "index.html", err);
 }

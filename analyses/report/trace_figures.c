@@ -207,5 +207,5 @@ int trace_report_page(const struct trace_report *r, const char *folder, bool fig
     page.html.failed |= strbuf_failed(&title) || strbuf_failed(&text);
     strbuf_release(&title);
     strbuf_release(&text);
-    return page_finish(&page, folder, err);
+    return page_finish(&page, folder, "index.html", err);
 }

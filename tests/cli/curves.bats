@@ -70,7 +70,7 @@ P
             [ -s new/curves/$name.svg ] && [ -s new/curves/$name.png ] && [ -s new/curves/$name.dat ] && [ -s new/curves/$name.gp ]
         done
         [ -s new/curves/curves.csv ] && [ -s new/curves/curves.json ]
-        [ "$(grep -c '<img src="[a-z]*.svg"' new/curves/index.html)" -eq 6 ]
+        [ "$(grep -c '<img src="data:image/svg+xml;base64,' new/curves/index.html)" -eq 6 ]
     done
     grep -q "norm convention: lens" new/curves/rank.gp && grep -q "n = 150 facts" new/curves/rank.gp
 }

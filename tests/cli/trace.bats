@@ -72,7 +72,7 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
             for kind in svg png dat gp; do [ -s out/trace/$name.$kind ]; done
         done
         [ -s out/trace/trace.h5 ] && [ -s out/trace/trace.json ]
-        [ "$(grep -c '<img src="[a-z]*.svg"' out/trace/index.html)" -eq 4 ]
+        [ "$(grep -c '<img src="data:image/svg+xml;base64,' out/trace/index.html)" -eq 4 ]
         [ -z "$(ls out/trace | grep partial)" ]
     done
     grep -q "norm convention: lens" out/trace/grid.gp && grep -q "norm convention: attribution" out/trace/heads.gp
