@@ -1,4 +1,4 @@
-/* strata trace: one fact layer by layer, as a picture in the terminal and a folder of figures. */
+/* strata trace: one fact layer by layer and in three stages, or the stages of a file of facts. */
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/input.h"
 #include "analyses/cli/output.h"
@@ -6,6 +6,7 @@
 #include "analyses/cli/text.h"
 #include "analyses/plot/plot.h"
 #include "analyses/report/trace_report.h"
+#include "analyses/stages.h"
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "probes/lens_batch.h"
@@ -18,7 +19,9 @@
 
 static struct fact_options given;
 static size_t top = 5;
-static bool no_plots;
+static bool no_plots, no_stages, causal, each;
+static size_t window;
+static const char *attributes;
 
 static const struct option options[] = {
     FACT_OPTIONS(given),
@@ -29,6 +32,24 @@ static const struct option options[] = {
       .least = 1,
       .most = LENS_MAX_TOP,
       .help = "top tokens to keep of each token and layer (5)" },
+    { .name = "no-stages", .kind = OPTION_FLAG, .value = &no_stages, .help = "layer by layer only, which is quick" },
+    { .name = "causal",
+      .kind = OPTION_FLAG,
+      .value = &causal,
+      .help = "causal tracing as well, which takes some ten seconds" },
+    { .name = "attributes",
+      .kind = OPTION_TEXT,
+      .value = &attributes,
+      .argument = "FACTS",
+      .help = "facts whose answers are the attributes of subjects (those of -i; one prompt: none)" },
+    { .name = "window",
+      .kind = OPTION_SIZE,
+      .value = &window,
+      .argument = "W",
+      .least = 1,
+      .most = 1000000,
+      .help = "layers blocked around each layer (3/16 of the layers, odd: 5 of 30)" },
+    { .name = "each", .kind = OPTION_FLAG, .value = &each, .help = "with -i: every fact by itself, a folder each" },
     { .name = "no-plots", .kind = OPTION_FLAG, .value = &no_plots, .help = "numbers only: no figures in -o" },
     EDIT_OPTIONS(given),
     OPTIONS_END,
@@ -63,6 +84,19 @@ static int write_json(const struct trace_report *r, const char *folder, struct e
     return rc;
 }
 
+static int write_csv(const struct trace_report *r, const char *folder, struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    if (!r->stages || r->stages->skipped)
+        return 0;
+    char *path = file_join(folder, "stages.csv");
+    stages_report_one_csv(r->stages, &text);
+    int rc = !path || strbuf_failed(&text) ? err_nomem(err, "stages.csv") : file_write(path, text.data, text.len, err);
+    free(path);
+    strbuf_release(&text);
+    return rc;
+}
+
 static int write_h5(const struct job *job, const struct trace_report *r, const char *folder, struct err *err)
 {
     const struct cli *cli = job->cli;
@@ -85,6 +119,7 @@ static int write_folder(struct job *job, const struct trace_report *r, const cha
     int rc = file_make_folder(folder, err);
     rc = rc ? rc : write_h5(job, r, folder, err);
     rc = rc ? rc : write_json(r, folder, err);
+    rc = rc ? rc : write_csv(r, folder, err);
     if (!rc && !no_plots)
         rc = trace_report_figures(r, folder, err);
     if (rc == PLOT_NOT_DRAWN && !job->not_drawn) {
@@ -106,11 +141,39 @@ static int check_sum(const struct job *job, const struct fact_trace *t, struct e
                    job->session.model->path, t->attribution.sum, t->logit, limit);
 }
 
+static struct stages_options stages_options(const struct job *job)
+{
+    return (struct stages_options){
+        .attributes = attributes, .window = window, .causal = causal, .edited = job->edits.n > 0
+    };
+}
+
+static int run_stages(struct job *job, const struct prepared *fact, const struct fact_trace *t,
+                      struct stages_report *out, struct err *err)
+{
+    const struct stages_options o = stages_options(job);
+    size_t last = t->n_rows * t->n_states - 1;
+    return stages_one(out, job->cli, &job->session, fact, t->answer, t->lens.rank[last],
+                      exp((double)t->lens.logprob[last]), &o, err);
+}
+
+static int show(const struct job *job, const struct trace_report *r, struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    if (job->cli->json)
+        trace_report_json(r, &text);
+    else
+        trace_report_text(r, job->colour, &text);
+    int rc = cli_print(&text, err);
+    strbuf_release(&text);
+    return rc;
+}
+
 /* Traces one fact, prints it, and writes the folder where there is one. */
 static int trace_fact(struct job *job, const struct prepared *fact, const char *folder, struct err *err)
 {
     struct fact_trace trace;
-    struct strbuf text = STRBUF_INIT;
+    struct stages_report stages = { 0 };
     const struct prompt prompt = prepared_prompt(fact);
     const struct fact_trace_options o = { .answer = fact->answer_token,
                                           .top_k = top,
@@ -126,18 +189,16 @@ static int trace_fact(struct job *job, const struct prepared *fact, const char *
                                     .top_k = top,
                                     .labels = job->labels,
                                     .own_answer = fact->answer_token < 0,
-                                    .edits = strbuf_text(&job->edits_text) };
+                                    .edits = strbuf_text(&job->edits_text),
+                                    .stages = no_stages ? NULL : &stages,
+                                    .command = job->cli->command_line };
     rc = check_sum(job, &trace, err);
-    if (!rc) {
-        if (job->cli->json)
-            trace_report_json(&r, &text);
-        else
-            trace_report_text(&r, job->colour, &text);
-        rc = cli_print(&text, err);
-    }
+    if (!rc && !no_stages)
+        rc = run_stages(job, fact, &trace, &stages, err);
+    rc = rc ? rc : show(job, &r, err);
     if (!rc && folder)
         rc = write_folder(job, &r, folder, err);
-    strbuf_release(&text);
+    stages_report_release(&stages);
     fact_trace_release(&trace);
     return rc;
 }
@@ -213,16 +274,55 @@ static int trace_input(struct job *job, struct err *err)
 
 /* --- set-up --- */
 
-static int check(struct cli *cli, struct err *err)
+/* A file of facts as a whole. */
+static bool is_summary(const struct cli *cli)
+{
+    return cli->input && !each;
+}
+
+static int check_summary(struct cli *cli, struct result *result, struct err *err)
+{
+    if (no_stages || causal)
+        return cli_usage(cli, err, "--%s goes with one prompt, or with --each%s", no_stages ? "no-stages" : "causal",
+                         causal ? ": `strata causal -i` averages causal tracing over facts" : "");
+    if (given.edits.n || given.edits_path)
+        return cli_usage(cli, err, "edits go with one prompt, or with --each");
+    return result_choose(result, &stages_result, cli, no_plots, err);
+}
+
+static int check_one(struct cli *cli, struct err *err)
 {
     static const char *const files[] = { "h5", "hdf5", "csv", "json", "jsonl", "png", "svg", "pdf", "txt" };
-    int rc = cli_text_or_input(cli, "a prompt", err);
-    rc = rc ? rc : fact_options_check(&given, cli, err);
+    int rc = 0;
+    if (no_stages && (causal || attributes || window))
+        return cli_usage(cli, err, "--no-stages: --causal, --attributes and --window are about the stages");
     for (size_t i = 0; !rc && cli->output && i < sizeof files / sizeof *files; i++)
         if (!strcmp(file_extension(cli->output), files[i]))
             rc = cli_usage(cli, err, "-o %.200s: give a folder; it gets trace.h5, trace.json and figures", cli->output);
     if (!rc && no_plots && !cli->output)
         rc = cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER");
+    return rc;
+}
+
+static int check(struct cli *cli, struct result *result, struct err *err)
+{
+    int rc = cli_text_or_input(cli, "a prompt", err);
+    rc = rc ? rc : fact_options_check(&given, cli, err);
+    if (!rc && each && !cli->input)
+        rc = cli_usage(cli, err, "--each goes with -i");
+    if (rc)
+        return rc;
+    return is_summary(cli) ? check_summary(cli, result, err) : check_one(cli, err);
+}
+
+/* All facts of -i together. */
+static int trace_summary(struct cli *cli, const struct result *result, struct err *err)
+{
+    const struct stages_options o = { .attributes = attributes, .window = window };
+    struct session session = { 0 };
+    int rc = session_open(&session, cli, err);
+    rc = rc ? rc : stages_many(cli, &session, &o, result, err);
+    session_close(&session);
     return rc;
 }
 
@@ -260,7 +360,10 @@ static void close_job(struct job *job)
 static int run(struct cli *cli, struct err *err)
 {
     struct job job = { .cli = cli };
-    int rc = check(cli, err);
+    struct result result;
+    int rc = check(cli, &result, err);
+    if (!rc && is_summary(cli))
+        return trace_summary(cli, &result, err);
     rc = rc ? rc : open_job(&job, err);
     if (!rc)
         rc = cli->input ? trace_input(&job, err) : trace_argument(&job, err);
@@ -270,8 +373,8 @@ static int run(struct cli *cli, struct err *err)
 
 const struct command command_trace = {
     .name = "trace",
-    .arguments = "[-m MODEL] \"PROMPT\" [--subject TEXT] [--answer TEXT] | -i FACTS [-o FOLDER]",
-    .summary = "one fact layer by layer: where the answer rises, and which head or FFN writes it",
+    .arguments = "[-m MODEL] \"PROMPT\" [--subject TEXT] [--answer TEXT] [-o FOLDER] | -i FACTS [-o FOLDER|FILE]",
+    .summary = "how a fact is recalled: layer by layer, and in three stages with controls",
     .details =
         "One line a layer, at the last token: the token that the lens puts first after the layer, the answer's\n"
         "probability and rank, what attention and FFN add to the answer's logit, the head with the largest share and\n"
@@ -279,16 +382,29 @@ const struct command command_trace = {
         "norm convention `attribution` (the final norm's scale held fixed, so that all shares sum to the logit; the\n"
         "residue is printed, and one above 1e-4 of the parts (1e-10 with --precision f64) is an error).\n"
         "\n"
-        "  strata trace \"The Eiffel Tower is located in the city of\" --subject \"Eiffel Tower\" --answer Paris\n"
-        "  strata trace -m gpt2 \"The Eiffel Tower is in\" --answer Paris -o eiffel\n"
-        "  strata trace -i facts.jsonl --limit 5 -o traces\n"
+        "With --subject, three stages, each with a verdict, its number and its control (Geva et al. 2023):\n"
+        "  1 enrichment   the answer at the subject's last token, against random words as subject (found: p <= 0.05);\n"
+        "                 with -i: attributes of the subject there, against another subject's (5 points and more)\n"
+        "  2 propagation  the last token may not look at the rest of the prompt in a window of layers, before the\n"
+        "                 subject counts; control: the subject blocked in the same window\n"
+        "  3 extraction   it may not look at the subject; control: as many random tokens of the rest\n"
+        "Found are drops of p(answer) of 20 % (mean over facts: 10 %, with 95 % bands over subjects) and more that\n"
+        "exceed the control. A fact that the model does not know (rank 1) gets no stages.\n"
         "\n"
-        "Without --answer: the model's own top token. A folder gets index.html (open it first), trace.h5 (format\n"
-        "strata-trace: everything), trace.json and the figures rank, grid, heads and contributions, each as .svg,\n"
-        ".png, the numbers (.dat) and the script (.gp) that draws them; with -i one folder a fact, FOLDER/00000 and\n"
-        "so on. Files of an earlier run are replaced. Where gnuplot is missing the pictures are missing too, a note\n"
-        "says so, and the exit status is still 0; characters that no installed font has are drawn as boxes.\n",
-    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON,
+        "  strata trace \"The Eiffel Tower is located in the city of\" --subject \"Eiffel Tower\" --answer Paris\n"
+        "  strata trace -m gpt2 \"The Eiffel Tower is in\" --subject \"Eiffel Tower\" --answer Paris --causal -o "
+        "eiffel\n"
+        "  strata trace -i facts.jsonl -o stages\n"
+        "\n"
+        "Without --answer: the model's own top token. With -i the facts that the model knows are averaged, by "
+        "relation\n"
+        "too; --each traces every fact by itself into FOLDER/00000 and so on. A folder gets report.html (open it\n"
+        "first), trace.h5 (format strata-trace: everything), CSV tables, one fact trace.json, and the figures, each "
+        "as\n"
+        ".svg, .png, .dat and .gp. Files of an earlier run are replaced. Where gnuplot is missing the pictures are\n"
+        "missing too, a note says so, and the exit status is still 0; characters that no installed font has are drawn\n"
+        "as boxes.\n",
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
     .options = options,
     .most_arguments = 1,
     .run = run,

@@ -109,13 +109,14 @@ static void add_estimate(struct strbuf *out, const struct stages_estimate *e)
     strbuf_addc(out, ',');
 }
 
-static void add_verdicts(const char *relation, size_t n_given, const struct stages_summary *s, struct strbuf *out)
+static void add_verdicts(const char *relation, size_t n_given, size_t n_known, const struct stage *stages,
+                         struct strbuf *out)
 {
     for (int i = 0; i < N_STAGES; i++) {
-        const struct stage *stage = &s->stage[i];
+        const struct stage *stage = &stages[i];
         add_field(out, relation);
-        strbuf_addf(out, "%zu,%zu,%s,", n_given, s->n_facts, stage_name(i));
-        add_field(out, s->n_facts ? stage_finding_name(stage->finding) : "not measured");
+        strbuf_addf(out, "%zu,%zu,%s,", n_given, n_known, stage_name(i));
+        add_field(out, stage_finding_name(stage->finding));
         strbuf_addf(out, "%zu,", stage->n);
         if (stage->n)
             strbuf_addf(out, "%zu", stage->layer);
@@ -139,9 +140,10 @@ static void add_relations(const void *report, struct strbuf *out)
                      "control_high,difference,difference_low,difference_high,reason\n");
     for (size_t i = 0; i < r->n_relations; i++)
         given += r->relations[i].n_given;
-    add_verdicts("(all)", given, &r->all, out);
+    add_verdicts("(all)", given, r->stages.n_facts, r->stage, out);
     for (size_t i = 0; r->n_relations > 1 && i < r->n_relations; i++)
-        add_verdicts(r->relations[i].name, r->relations[i].n_given, &r->relations[i].summary, out);
+        add_verdicts(r->relations[i].name, r->relations[i].n_given, r->relations[i].n, r->relations[i].summary.stage,
+                     out);
 }
 
 static void add_facts(const void *report, struct strbuf *out)
@@ -179,7 +181,7 @@ static void add_heads(const void *report, struct strbuf *out)
     const struct stages_report *r = report;
     char name[STAGES_HEAD_NAME];
     strbuf_adds(out, "head,logit,low,high,to_subject\n");
-    for (size_t i = 0; i < r->stages.n_heads; i++) {
+    for (size_t i = 0; !r->skipped && i < r->stages.n_heads; i++) {
         size_t h = r->order[i];
         strbuf_addf(out, "%s,", stages_head_name(r, h, name));
         add_value(out, r->head_mean[h]);
@@ -383,7 +385,9 @@ static int put_many(const void *report, const struct h5_file *f, struct err *err
         rc = h5_put_int(f, f->id, counts[i].name, counts[i].value, err);
     rc = rc ? rc : put_parameters(r, f, err);
     rc = rc ? rc : put_verdicts(r, f, err);
-    rc = rc ? rc : put_texts(r, f, "/facts/id", id_of, err);
+    if (rc || r->skipped)
+        return rc;
+    rc = put_texts(r, f, "/facts/id", id_of, err);
     rc = rc ? rc : put_texts(r, f, "/facts/relation", relation_of, err);
     rc = rc ? rc : put_texts(r, f, "/facts/prompt", prompt_of, err);
     rc = rc ? rc : put_texts(r, f, "/facts/subject", subject_of, err);

@@ -311,6 +311,10 @@ void stages_report_text(const void *report, struct strbuf *out)
         strbuf_addf(out, "\n          INTERRUPTED: the first %zu only", r->stages.n_facts);
     strbuf_addf(out, "\nmeasured  %zu facts, %zu subjects; [] 95 %% bootstrap over subjects, seed %llu\n\n",
                 r->stages.n_facts, r->all.n_subjects, (unsigned long long)r->seed);
+    if (r->skipped) {
+        add_skipped(r, out);
+        return;
+    }
     add_stage_lines(r, out);
     strbuf_addf(out, "answer on top  attention %.0f %% of facts (by chance %.0f %%); FFN %.0f %% (%.0f %%)\n",
                 r->all.events[0].mean, r->all.events_chance[0], r->all.events[1].mean, r->all.events_chance[1]);
@@ -374,7 +378,7 @@ static void add_json_heads(const struct stages_report *r, struct strbuf *out)
     const double *logit = r->single ? r->stages.head_logit : r->head_mean;
     const double *subject = r->single ? r->stages.head_subject : r->head_subject;
     strbuf_adds(out, ",\"heads\":[");
-    for (size_t i = 0; i < 10 && i < r->stages.n_heads; i++) {
+    for (size_t i = 0; !r->skipped && i < 10 && i < r->stages.n_heads; i++) {
         size_t h = r->order[i];
         strbuf_addf(out, "%s{\"head\":\"%s\"", i ? "," : "", stages_head_name(r, h, name));
         add_number(out, "logit", logit[h]);

@@ -2,6 +2,7 @@
 #include "analyses/plot/figures.h"
 #include "analyses/plot/plot.h"
 #include "analyses/report/page.h"
+#include "analyses/report/stages_report.h"
 #include "analyses/report/token_text.h"
 #include "analyses/report/trace_report.h"
 #include "core/base/file.h"
@@ -171,41 +172,58 @@ int trace_report_figures(const struct trace_report *r, const char *folder, struc
     rc = rc ? rc : draw_rank(&f, err);
     rc = rc ? rc : draw_heads(&f, err);
     rc = rc ? rc : draw_contributions(&f, err);
+    if (rc >= 0 && r->stages) {
+        const struct plot_target to = target(&f, "", "", "lens");
+        rc = stages_report_figures(r->stages, &to, err);
+    }
     int drawn = plots_wait(&f.plots, rc < 0 ? &ignored : err);
     strbuf_release(&f.answer);
     strbuf_release(&f.subtitle);
     return rc < 0 ? rc : drawn;
 }
 
+static void add_figures(struct page *page, const char *folder)
+{
+    page_heading(page, "Layer by layer");
+    page_figure(page, folder, "rank",
+                "Rank (log scale, 1 on top) and probability of the answer, of the tokens that lead in the end, and "
+                "of those that led latest before.");
+    page_figure(page, folder, "grid",
+                "The token that the lens puts first at every depth and token; the colour is the answer's rank there.");
+    page_figure(page, folder, "contributions",
+                "What attention and FFN of each layer add to the answer's logit at the last token.");
+    page_figure(page, folder, "heads", "The same for every head; the largest are framed.");
+}
+
 int trace_report_page(const struct trace_report *r, const char *folder, bool figures, struct err *err)
 {
     static const char *const files[][2] = { { "trace.h5", "everything, for h5py: format strata-trace" },
                                             { "trace.json", "what the table says, and every head" },
+                                            { "stages.csv", "the curves of the stages" },
                                             { NULL, NULL } };
+    static const char *const only_trace[][2] = { { "trace.h5", "everything, for h5py: format strata-trace" },
+                                                 { "trace.json", "what the table says, and every head" },
+                                                 { NULL, NULL } };
     struct page page;
-    struct strbuf title = STRBUF_INIT, text = STRBUF_INIT;
+    struct strbuf title = STRBUF_INIT, text = STRBUF_INIT, command = STRBUF_INIT;
     plot_show(&title, r->fact->text, 200);
     strbuf_adds(&title, " \xe2\x86\x92 ");
     token_text_padded(&title, r->model, r->trace->answer, 0);
     trace_report_text(r, false, &text);
+    plot_show(&command, r->command, 0);
     page_begin(&page, strbuf_text(&title),
                "One fact, layer by layer. Ranks and probabilities: norm convention lens; "
                "contributions to the logit: norm convention attribution.");
-    if (figures) {
-        page_figure(&page, folder, "rank",
-                    "Rank (log scale, 1 on top) and probability of the answer, of the tokens that lead in the end, and "
-                    "of those that led latest before.");
-        page_figure(&page, folder, "grid",
-                    "The token that the lens puts first at every depth and token; the colour is the answer's rank "
-                    "there.");
-        page_figure(&page, folder, "contributions",
-                    "What attention and FFN of each layer add to the answer's logit at the last token.");
-        page_figure(&page, folder, "heads", "The same for every head; the largest are framed.");
-    }
+    if (r->stages)
+        stages_report_add_page(r->stages, &page, folder, figures);
+    if (figures)
+        add_figures(&page, folder);
     page_text(&page, "In numbers", strbuf_text(&text));
-    page_files(&page, files);
-    page.html.failed |= strbuf_failed(&title) || strbuf_failed(&text);
+    page_text(&page, "Command", strbuf_text(&command));
+    page_files(&page, r->stages && !r->stages->skipped ? files : only_trace);
+    page.html.failed |= strbuf_failed(&title) || strbuf_failed(&text) || strbuf_failed(&command);
     strbuf_release(&title);
     strbuf_release(&text);
-    return page_finish(&page, folder, "index.html", err);
+    strbuf_release(&command);
+    return page_finish(&page, folder, "report.html", err);
 }

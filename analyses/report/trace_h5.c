@@ -1,4 +1,5 @@
 /* A traced fact as HDF5, format "strata-trace", version 1. */
+#include "analyses/report/stages_report.h"
 #include "analyses/report/token_text.h"
 #include "analyses/report/trace_report.h"
 #include "core/base/file.h"
@@ -121,7 +122,8 @@ static int put_all(const struct trace_report *r, const struct provenance *proven
     rc = rc ? rc : put_fact(r, f, err);
     rc = rc ? rc : put_lens(r, f, err);
     rc = rc ? rc : put_rivals(r, f, err);
-    return rc ? rc : put_attribution(r, f, err);
+    rc = rc ? rc : put_attribution(r, f, err);
+    return rc || !r->stages ? rc : stages_report_one_h5(r->stages, f, err);
 }
 
 int trace_report_h5(const struct trace_report *r, const struct provenance *p, const char *path, struct err *err)

@@ -21,14 +21,18 @@
 #include "core/store/provenance.h"
 #include "probes/fact_trace.h"
 
+struct stages_report;
+
 struct trace_report {
     const struct model *model;
     const struct prepared *fact;
     const struct fact_trace *trace;
-    size_t top_k;              /* of the trace's lens, at least 1 */
-    const char *const *labels; /* [n_states] */
-    bool own_answer;           /* the model's own top token, since none was given */
-    const char *edits;         /* in words: "none" */
+    size_t top_k;                       /* of the trace's lens, at least 1 */
+    const char *const *labels;          /* [n_states] */
+    bool own_answer;                    /* the model's own top token, since none was given */
+    const char *edits;                  /* in words: "none" */
+    const struct stages_report *stages; /* NULL: not asked for */
+    const char *command;                /* that made it; for the page */
 };
 
 enum { TRACE_TEXT_WIDTH = 100 };
@@ -52,7 +56,7 @@ int trace_report_h5(const struct trace_report *r, const struct provenance *p, co
  * rank, grid, heads, contributions in a folder that exists. As plot_finish: 0, PLOT_NOT_DRAWN, or negative.
  */
 int trace_report_figures(const struct trace_report *r, const char *folder, struct err *err);
-/* index.html: the table, and the figures that are in the folder (figures false: none were asked for). */
+/* report.html: the stages, the table, and the figures that are in the folder (figures false: none were asked for). */
 int trace_report_page(const struct trace_report *r, const char *folder, bool figures, struct err *err);
 
 #endif

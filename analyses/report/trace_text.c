@@ -1,6 +1,7 @@
 /* A traced fact for terminals and as JSON. */
 #include "analyses/cli/text.h"
 #include "analyses/plot/plot.h"
+#include "analyses/report/stages_report.h"
 #include "analyses/report/token_text.h"
 #include "analyses/report/trace_report.h"
 
@@ -237,6 +238,8 @@ void trace_report_text(const struct trace_report *r, bool colour, struct strbuf 
     for (size_t l = 0; l < r->model->config.n_layers; l++)
         add_layer(r, l, colour, out);
     add_sums(r, out);
+    if (r->stages)
+        stages_report_one_text(r->stages, out);
 }
 
 /* --- JSON --- */
@@ -335,5 +338,10 @@ void trace_report_json(const struct trace_report *r, struct strbuf *out)
     strbuf_addc(out, '}');
     for (size_t l = 0; l < r->model->config.n_layers; l++)
         add_json_layer(r, l, out);
-    strbuf_adds(out, "]}\n");
+    strbuf_addc(out, ']');
+    if (r->stages) {
+        strbuf_adds(out, ",\"stages\":");
+        stages_report_one_json(r->stages, out);
+    }
+    strbuf_adds(out, "}\n");
 }
