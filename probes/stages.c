@@ -496,12 +496,18 @@ static int measure_subjects(struct stages_subjects *out, struct runtime *rt, con
         return rc;
     take_events(out, &x, answers[0]);
     extraction_release(&x);
+    return 0;
+}
+
+static void take_best(struct stages_subjects *out, struct runtime *rt)
+{
+    struct stages shape;
+    stages_init(&shape, rt);
     for (size_t d = 0; d < out->n_draws; d++) {
         out->best[d] = out->rank[d * out->n_states];
-        for (size_t s = 1; s < out->n_states; s++)
+        for (size_t s = 1; s < stages_enrichment_states(&shape); s++)
             out->best[d] = fmin(out->best[d], out->rank[d * out->n_states + s]);
     }
-    return 0;
 }
 
 int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, const struct prompt *prompt, int32_t answer,
@@ -534,6 +540,8 @@ int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, cons
     free(keep);
     if (rc)
         stages_subjects_release(out);
+    else
+        take_best(out, rt);
     return rc;
 }
 

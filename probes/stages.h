@@ -114,7 +114,7 @@ static inline size_t stages_n_points(const struct stages *s, enum stages_curve c
 struct stages_subjects {
     size_t n_draws, n_states;
     double *rank;                        /* [n_draws, n_states] */
-    double best[STAGES_SUBJECT_DRAWS];   /* over all states */
+    double best[STAGES_SUBJECT_DRAWS];   /* over the states of enrichment */
     bool event[2][STAGES_SUBJECT_DRAWS]; /* attention, FFN */
 };
 int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, const struct prompt *prompt, int32_t answer,
@@ -140,8 +140,9 @@ struct stages_estimate {
 };
 
 /*
- * What carries a verdict. Enrichment: of many facts recall and its control after the layer of the largest gain; of one
- * the answer's best rank and the median of random subjects'. Propagation: the rest blocked around its deepest layer,
+ * What carries a verdict. Enrichment, up to the layer that it is measured at (later the subject's last token turns to
+ * the token after it): of many facts recall and its control after the layer of the largest gain; of one the answer's
+ * best rank and the median of random subjects'. Propagation: the rest blocked around its deepest layer,
  * control the subject blocked there, `late` the rest blocked where the subject counts most. Extraction: the subject
  * blocked around its deepest layer, control random tokens blocked there (one fact: their deepest; mean, least and
  * greatest of the draws).
@@ -177,6 +178,11 @@ void stages_summary_release(struct stages_summary *s); /* also of a zeroed struc
 /* The verdicts of fact 0 alone; random may be NULL (enrichment is not measured then). */
 void stages_judge_one(const struct stages *s, const struct stages_subjects *random, struct stage out[N_STAGES]);
 
+/* States that enrichment is looked for in: from what enters the first block to what leaves `measured`. */
+static inline size_t stages_enrichment_states(const struct stages *s)
+{
+    return s->measured + 2 < s->n_layers + 1 ? s->measured + 2 : s->n_layers + 1;
+}
 /* The point of the least number of a curve, NaN left out; SIZE_MAX where there is none. */
 size_t stages_deepest(const double *curve, size_t n);
 

@@ -277,7 +277,7 @@ int stages_summarise(struct stages_summary *out, const struct stages *s, const s
         stages_summary_release(out);
         return rc;
     }
-    out->stage[STAGE_ENRICHMENT] = judge_enrichment(out, s->n_layers + 1);
+    out->stage[STAGE_ENRICHMENT] = judge_enrichment(out, stages_enrichment_states(s));
     out->stage[STAGE_PROPAGATION] = judge_propagation(out, s->n_layers);
     out->stage[STAGE_EXTRACTION] = judge_extraction(out, s->n_layers);
     return 0;
@@ -300,7 +300,7 @@ static struct stages_estimate alone(double x)
 static struct stage judge_one_enrichment(const struct stages *s, const struct stages_subjects *random)
 {
     const double *log_rank = s->curves[STAGES_SUBJECT_RANK];
-    size_t best = stages_deepest(log_rank, s->n_layers + 1), as_good = 0;
+    size_t best = stages_deepest(log_rank, stages_enrichment_states(s)), as_good = 0;
     double sorted[STAGES_SUBJECT_DRAWS];
     if (best == SIZE_MAX)
         return not_measured("the prompt ends with its subject");

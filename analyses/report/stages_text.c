@@ -115,12 +115,12 @@ void stages_report_control(const struct stages_report *r, int stage, struct strb
 void stages_report_left_out(const struct stages_report *r, struct strbuf *out)
 {
     if (r->single && !r->has_causal)
-        strbuf_adds(out, "causal tracing (--causal, some ten seconds); ");
+        strbuf_adds(out, "causal tracing (--causal); ");
     if (r->single && !r->attributes)
         strbuf_adds(out, "attributes rate (--attributes FACTS); ");
     if (!r->single)
         strbuf_adds(out, "causal tracing (strata causal -i); ");
-    strbuf_adds(out, "patching (strata patch), neurons (strata neurons)");
+    strbuf_adds(out, "patching, neurons (commands of that name)");
 }
 
 /* --- heads --- */
