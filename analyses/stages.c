@@ -141,8 +141,7 @@ int stages_one(struct stages_report *out, const struct cli *cli, const struct se
                                    .rank = rank,
                                    .answer = answer,
                                    .prob = prob,
-                                   .subject_begin = fact->subject_begin,
-                                   .subject_end = fact->subject_end };
+                                   .fact = fact };
     stages_init(&out->stages, session->runtime);
     if (o->edited)
         return skip(out, STAGE_NOT_MEASURED, "the model is edited, and the stages are of the model as it is");

@@ -65,9 +65,9 @@ static int draw_lines(const struct stages_report *r, const struct plot_target *t
 static int draw_knockout(const struct stages_report *r, struct plot_target to, struct err *err)
 {
     static const struct line lines[] = { { STAGES_SUBJECT, "subject" },
-                                         { STAGES_REST, "rest of the prompt" },
-                                         { STAGES_LAST, "last token itself" },
-                                         { STAGES_RANDOM, "as many random tokens" } };
+                                         { STAGES_REST, "rest" },
+                                         { STAGES_LAST, "itself" },
+                                         { STAGES_RANDOM, "random tokens" } };
     to.name = "knockout";
     to.title = "p(answer) when the last token may not attend to these tokens (token 0 spared)";
     return draw_lines(r, &to, lines, 4, "layer in the middle of the blocked window", "change of p(answer), %", err);
@@ -157,12 +157,13 @@ static int draw_head_means(const struct stages_report *r, struct plot_target to,
     return plot_heat(&to, &f, err);
 }
 
-static int draw_causal(const struct stages_report *r, struct plot_target to, struct err *err)
+static int draw_causal_grid(const struct stages_report *r, const struct plot_target *to, char **tokens, struct err *err)
 {
     const struct causal_trace *t = &r->causal;
     const struct heat_figure f = { .n_rows = t->n_tokens,
                                    .n_columns = t->n_layers,
                                    .values = t->p[CAUSAL_STATE],
+                                   .row_labels = (const char *const *)tokens,
                                    .row_name = "token",
                                    .column_name = "layer",
                                    .value_name = "p(answer); palest: as corrupted",
@@ -172,9 +173,23 @@ static int draw_causal(const struct stages_report *r, struct plot_target to, str
                                    .colours = HEAT_PURPLES,
                                    .least = &t->corrupted,
                                    .rows_down = true };
+    return plot_heat(to, &f, err);
+}
+
+static int draw_causal(const struct stages_report *r, struct plot_target to, struct err *err)
+{
+    size_t n = r->causal.n_tokens;
+    char **tokens = mem_zeroed(n, sizeof *tokens);
+    int rc = tokens ? 0 : err_nomem(err, "a figure");
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = token_text_copy(r->model, r->fact->tokens.id[i], &tokens[i], err);
     to.name = "causal";
     to.title = "p(answer) after restoring one state in the run with a corrupted subject";
-    return plot_heat(&to, &f, err);
+    rc = rc ? rc : draw_causal_grid(r, &to, tokens, err);
+    for (size_t i = 0; tokens && i < n; i++)
+        free(tokens[i]);
+    free(tokens);
+    return rc;
 }
 
 int stages_report_figures(const struct stages_report *r, const struct plot_target *to, struct err *err)
@@ -282,7 +297,7 @@ static void add_figures(const struct stages_report *r, struct page *page, const 
                     "recall.");
     page_figure(page, folder, "knockout",
                 "Stages 2 and 3: change of p(answer) when the last token may not attend to the subject, to the rest of "
-                "the prompt, to itself, or to as many random tokens of the rest.");
+                "the prompt, to itself, or to random tokens of the rest, as many as the subject has.");
     if (!r->single) {
         page_figure(page, folder, "extraction",
                     "Stage 3: facts whose answer is the top token of what attention or FFN of a layer writes.");

@@ -45,7 +45,7 @@ struct stages_report {
     bool has_causal;
     struct causal_options causal_options;
     struct causal_trace causal;
-    size_t subject_begin, subject_end;
+    const struct prepared *fact; /* borrowed */
 
     /* Of many. */
     const struct known_facts *facts;

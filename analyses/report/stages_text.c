@@ -166,25 +166,33 @@ static void add_events(const struct stages_report *r, struct strbuf *out)
     }
 }
 
-/* The largest indirect effect at the subject's last token and at other tokens than the subject's and the last. */
+/* Where restoring one state of one token brings most back: of the subject's tokens, or of all but those and the last.
+ */
+static size_t best_state(const struct stages_report *r, bool of_subject)
+{
+    const struct causal_trace *t = &r->causal;
+    size_t best = SIZE_MAX;
+    for (size_t i = 0; i < (t->n_tokens - 1) * t->n_layers; i++) {
+        size_t token = i / t->n_layers;
+        bool subject = token >= r->fact->subject_begin && token < r->fact->subject_end;
+        if (subject == of_subject && (best == SIZE_MAX || t->p[CAUSAL_STATE][i] > t->p[CAUSAL_STATE][best]))
+            best = i;
+    }
+    return best;
+}
+
 static void add_causal(const struct stages_report *r, struct strbuf *out)
 {
     const struct causal_trace *t = &r->causal;
-    const double *p = t->p[CAUSAL_STATE];
-    size_t best = 0, last_subject = r->subject_end - 1;
-    double other = -INFINITY;
-    for (size_t l = 1; l < t->n_layers; l++)
-        if (p[last_subject * t->n_layers + l] > p[last_subject * t->n_layers + best])
-            best = l;
-    for (size_t token = 0; token + 1 < t->n_tokens; token++)
-        for (size_t l = 0; l < t->n_layers; l++)
-            if (token < r->subject_begin || token >= r->subject_end)
-                other = fmax(other, p[token * t->n_layers + l] - t->corrupted);
-    strbuf_addf(out, "noise %.3g on the subject: p %.3f -> %.3f; its last token restored ", r->causal_options.noise,
-                t->clean, t->corrupted);
-    strbuf_addf(out, "%+.3f (layer %zu)", p[last_subject * t->n_layers + best] - t->corrupted, best);
-    if (isfinite(other))
-        strbuf_addf(out, ", others %+.3f", other);
+    strbuf_addf(out, "noise %.2g on the subject: p %.3f -> %.3f", r->causal_options.noise, t->clean, t->corrupted);
+    for (int of_subject = 1; of_subject >= 0; of_subject--) {
+        size_t best = best_state(r, of_subject);
+        if (best == SIZE_MAX)
+            continue;
+        strbuf_adds(out, of_subject ? "; restored: subject, " : ", others, ");
+        token_text_padded(out, r->model, r->fact->tokens.id[best / t->n_layers], 0);
+        strbuf_addf(out, " L%zu %+.3f", best % t->n_layers, t->p[CAUSAL_STATE][best] - t->corrupted);
+    }
 }
 
 static void add_stage_lines(const struct stages_report *r, struct strbuf *out)
