@@ -182,6 +182,8 @@ int known_facts_read(struct known_facts *k, const struct cli *cli, const struct 
     leave_out_unknown(k);
     if (k->n)
         return 0;
+    if (!k->n_given)
+        return err_set(err, ERR_FORMAT, "%.300s: holds no prompts", cli->input);
     return err_set(
         err, ERR_FORMAT,
         "%.300s: no fact to measure: of %zu, %zu have no answer and %zu have one that the model does not put "

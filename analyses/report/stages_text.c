@@ -76,11 +76,12 @@ void stages_report_number(const struct stages_report *r, int stage, struct strbu
         return;
     }
     if (stage == STAGE_ENRICHMENT && r->single) {
-        strbuf_addf(out, "the answer gets to rank %.0f at the subject's last token, ", s->number.mean);
+        strbuf_addf(out, "rank %.0f of the answer at the subject's last token, ", s->number.mean);
         add_depth(out, s->layer);
     } else if (stage == STAGE_ENRICHMENT) {
+        strbuf_adds(out, "recall of the subject's attributes ");
         add_estimate(out, &s->number, "%.1f", " %");
-        strbuf_adds(out, " of the subject's attributes at its last token, ");
+        strbuf_addc(out, ' ');
         add_depth(out, s->layer);
     } else {
         strbuf_addf(out, "%s blocked in %s: p(answer) ", stage == STAGE_EXTRACTION ? "subject" : "rest of the prompt",
@@ -95,17 +96,17 @@ void stages_report_control(const struct stages_report *r, int stage, struct strb
     if (s->finding == STAGE_NOT_MEASURED)
         return;
     if (stage == STAGE_ENRICHMENT && r->single) {
-        strbuf_addf(out, "with %zu random subjects to %.0f (median); p = %.2g; one answer is thin evidence",
-                    r->random.n_draws, s->control.mean, s->p);
+        strbuf_addf(out, "%zu random subjects: %.0f (median); p = %.2g; one answer is thin evidence", r->random.n_draws,
+                    s->control.mean, s->p);
     } else if (stage == STAGE_PROPAGATION) {
-        strbuf_adds(out, "subject blocked there ");
+        strbuf_adds(out, "subject there ");
         add_estimate(out, &s->control, "%+.0f", " %");
-        strbuf_addf(out, "; rest where the subject counts most %+.0f %%", s->late);
+        strbuf_addf(out, "; rest where the subject counts %+.0f %%", s->late);
     } else if (stage == STAGE_EXTRACTION && r->single) {
-        strbuf_addf(out, "%d draws of as many tokens of the rest: deepest %+.0f %%, on average %+.0f %%",
-                    STAGES_KEY_DRAWS, s->control.low, s->control.mean);
+        strbuf_addf(out, "%d draws of as many random tokens: deepest %+.0f %%, on average %+.0f %%", STAGES_KEY_DRAWS,
+                    s->control.low, s->control.mean);
     } else {
-        strbuf_adds(out, stage == STAGE_EXTRACTION ? "as many random tokens of the rest " : "another subject's ");
+        strbuf_adds(out, stage == STAGE_EXTRACTION ? "as many random tokens " : "another subject's ");
         add_estimate(out, &s->control, stage == STAGE_EXTRACTION ? "%+.0f" : "%.1f", " %");
         strbuf_adds(out, "; difference ");
         add_estimate(out, &s->difference, stage == STAGE_EXTRACTION ? "%+.0f" : "%+.1f", "");
@@ -115,12 +116,12 @@ void stages_report_control(const struct stages_report *r, int stage, struct strb
 void stages_report_left_out(const struct stages_report *r, struct strbuf *out)
 {
     if (r->single && !r->has_causal)
-        strbuf_adds(out, "causal tracing (--causal); ");
+        strbuf_adds(out, "causal tracing (--causal), ");
     if (r->single && !r->attributes)
-        strbuf_adds(out, "attributes rate (--attributes FACTS); ");
+        strbuf_adds(out, "attributes (--attributes FACTS), ");
     if (!r->single)
-        strbuf_adds(out, "causal tracing (strata causal -i); ");
-    strbuf_adds(out, "patching, neurons (commands of that name)");
+        strbuf_adds(out, "causal tracing (strata causal -i), ");
+    strbuf_adds(out, "patching, neurons");
 }
 
 /* --- heads --- */
@@ -130,9 +131,10 @@ static void add_heads(const struct stages_report *r, size_t most, struct strbuf 
     char name[STAGES_HEAD_NAME];
     const double *logit = r->single ? r->stages.head_logit : r->head_mean;
     const double *subject = r->single ? r->stages.head_subject : r->head_subject;
+    strbuf_adds(out, "logit (on subject): ");
     for (size_t i = 0; i < most && i < r->stages.n_heads; i++) {
         size_t h = r->order[i];
-        strbuf_addf(out, "%s%s %+.2f (%.0f %% on subject)", i ? ", " : "", stages_head_name(r, h, name), logit[h],
+        strbuf_addf(out, "%s%s %+.2f (%.0f %%)", i ? ", " : "", stages_head_name(r, h, name), logit[h],
                     100 * subject[h]);
     }
 }
@@ -199,29 +201,29 @@ static void add_stage_lines(const struct stages_report *r, struct strbuf *out)
 {
     for (int stage = 0; stage < N_STAGES; stage++) {
         const struct stage *s = &r->stage[stage];
-        strbuf_addf(out, "%d %-12s %-13s", stage + 1, stage_name(stage), stage_finding_name(s->finding));
+        strbuf_addf(out, "%d %-11s %-13s", stage + 1, stage_name(stage), stage_finding_name(s->finding));
         stages_report_number(r, stage, out);
         strbuf_addc(out, '\n');
         if (s->finding == STAGE_NOT_MEASURED)
             continue;
-        strbuf_adds(out, "               control:     ");
+        strbuf_adds(out, "              control: ");
         stages_report_control(r, stage, out);
         strbuf_addc(out, '\n');
         if (*s->reason)
-            strbuf_addf(out, "               because:     %s\n", s->reason);
+            strbuf_addf(out, "              because: %s\n", s->reason);
     }
 }
 
 static void add_skipped(const struct stages_report *r, struct strbuf *out)
 {
     for (int stage = 0; stage < N_STAGES; stage++)
-        strbuf_addf(out, "%d %-12s %s: %s\n", stage + 1, stage_name(stage), stage_finding_name(r->stage[stage].finding),
+        strbuf_addf(out, "%d %-11s %s: %s\n", stage + 1, stage_name(stage), stage_finding_name(r->stage[stage].finding),
                     r->skipped);
 }
 
 void stages_report_one_text(const struct stages_report *r, struct strbuf *out)
 {
-    strbuf_adds(out, "\nthree stages   does the model know it? ");
+    strbuf_adds(out, "\nthree stages  does the model know it? ");
     stages_report_known(r, out);
     strbuf_addc(out, '\n');
     if (r->skipped) {
@@ -229,22 +231,22 @@ void stages_report_one_text(const struct stages_report *r, struct strbuf *out)
         return;
     }
     add_stage_lines(r, out);
-    strbuf_adds(out, "answer on top  ");
+    strbuf_adds(out, "answer on top ");
     add_events(r, out);
-    strbuf_adds(out, "\nheads          ");
+    strbuf_adds(out, "\nheads         ");
     add_heads(r, TEXT_HEADS, out);
     if (r->ranked.n_variants) {
-        strbuf_adds(out, "\n               ");
+        strbuf_adds(out, "\n              ");
         add_ablation(r, out);
     }
     if (r->has_causal) {
-        strbuf_adds(out, "\ncausal         ");
+        strbuf_adds(out, "\ncausal        ");
         add_causal(r, out);
     }
     strbuf_addf(out,
-                "\nblocked        windows of %zu layers, token 0 spared; found: %d %% and deeper than the control\n",
-                r->window, STAGES_ONE_DROP);
-    strbuf_adds(out, "left out       ");
+                "\nblocked       windows of %zu layer%s, token 0 spared; found: %d %% and deeper than the control\n",
+                r->window, r->window == 1 ? "" : "s", STAGES_ONE_DROP);
+    strbuf_adds(out, "left out      ");
     stages_report_left_out(r, out);
     strbuf_addc(out, '\n');
 }
@@ -324,19 +326,19 @@ void stages_report_text(const void *report, struct strbuf *out)
         return;
     }
     add_stage_lines(r, out);
-    strbuf_addf(out, "answer on top  attention %.0f %% of facts (by chance %.0f %%); FFN %.0f %% (%.0f %%)\n",
+    strbuf_addf(out, "answer on top attention %.0f %% of facts (by chance %.0f %%); FFN %.0f %% (%.0f %%)\n",
                 r->all.events[0].mean, r->all.events_chance[0], r->all.events[1].mean, r->all.events_chance[1]);
-    strbuf_adds(out, "heads          ");
+    strbuf_adds(out, "heads         ");
     add_heads(r, TEXT_HEADS, out);
     if (r->ranked.n_variants) {
-        strbuf_adds(out, "\n               ");
+        strbuf_adds(out, "\n              ");
         add_ablation(r, out);
     }
-    strbuf_addf(out, "\nblocked        windows of %zu layers, token 0 spared (in %zu facts the subject has it)\n",
-                r->window, r->stages.n_spared);
-    strbuf_addf(out, "found          mean of %d points (recall) or -%d %% and more, bands exclude 0 and the control\n",
+    strbuf_addf(out, "\nblocked       windows of %zu layer%s, token 0 spared (in %zu facts the subject has it)\n",
+                r->window, r->window == 1 ? "" : "s", r->stages.n_spared);
+    strbuf_addf(out, "found         mean of %d points (recall) or -%d %% and more, bands exclude 0 and the control\n",
                 STAGES_MEAN_GAIN, STAGES_MEAN_DROP);
-    strbuf_adds(out, "left out       ");
+    strbuf_adds(out, "left out      ");
     stages_report_left_out(r, out);
     strbuf_addc(out, '\n');
     add_relations(r, out);

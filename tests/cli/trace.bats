@@ -72,7 +72,7 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
             for kind in svg png dat gp; do [ -s out/trace/$name.$kind ]; done
         done
         [ -s out/trace/trace.h5 ] && [ -s out/trace/trace.json ]
-        [ "$(grep -c '<img src="data:image/svg+xml;base64,' out/trace/index.html)" -eq 4 ]
+        [ "$(grep -c '<img src="data:image/svg+xml;base64,' out/trace/report.html)" -eq 6 ]
         [ -z "$(ls out/trace | grep partial)" ]
     done
     grep -q "norm convention: lens" out/trace/grid.gp && grep -q "norm convention: attribution" out/trace/heads.gp
@@ -82,7 +82,7 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
 @test "trace.h5 holds everything with its shape" {
     strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris -o out --no-plots
     expect 0
-    [ ! -e out/rank.gp ] && ! grep -q "<img" out/index.html
+    [ ! -e out/rank.gp ] && ! grep -q "<img" out/report.html
     h5dump -H out/trace.h5 | tr -s ' \n' ' ' >header
     for want in '"rank" { DATATYPE H5T_STD_I32LE DATASPACE SIMPLE { ( 10, 7 )' \
         '"top_token" { DATATYPE H5T_STD_I32LE DATASPACE SIMPLE { ( 10, 7, 5 )' \
@@ -95,11 +95,11 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
 }
 
 @test "a file of facts: one picture each, one folder each" {
-    strata trace -m "$TINY" -i "$ROOT/data/facts/country_capital.jsonl" --limit 3 -o out --no-plots
+    strata trace -m "$TINY" -i "$ROOT/data/facts/country_capital.jsonl" --limit 3 --each -o out --no-plots
     expect 0
     [ "$(grep -c '^residue' <<<"$output")" -eq 3 ]
     [ -s out/00000/trace.h5 ] && [ -s out/00002/trace.json ] && [ ! -e out/00003 ]
-    strata trace -m "$TINY" -i "$ROOT/data/facts/country_capital.jsonl" --limit 3 --json
+    strata trace -m "$TINY" -i "$ROOT/data/facts/country_capital.jsonl" --limit 3 --each --json
     check 'len(d) == 3 and [x["answer"]["text"] for x in d] == [" Paris", " Berlin", " Rome"]'
 }
 
@@ -150,8 +150,8 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
 @test "a hostile prompt stays text on the page" {
     strata trace -m "$TINY" '<script>alert("x")</script> & <img src=x onerror=y> is' -o out --no-plots
     expect 0
-    grep -q '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &lt;img' out/index.html
-    ! grep -qi '<script\|<img' out/index.html
+    grep -q '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &lt;img' out/report.html
+    ! grep -qi '<script\|<img' out/report.html
     python3 -c '
 import html.parser
 class Strict(html.parser.HTMLParser):
@@ -162,7 +162,7 @@ class Strict(html.parser.HTMLParser):
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, tag
 p = Strict()
-p.feed(open("out/index.html", encoding="utf-8").read())
+p.feed(open("out/report.html", encoding="utf-8").read())
 assert not p.open, p.open'
 }
 

@@ -1,0 +1,217 @@
+load common
+
+FACTS=$ROOT/data/facts
+
+# A file of some facts of three relations.
+some_facts() {
+    head -qn 8 "$FACTS"/{animal_sound,work_author,country_continent}.jsonl >facts.jsonl
+}
+
+@test "one fact: three stages with number and control, within 60 lines and 100 columns" {
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris
+    expect 0
+    [ -z "$stderr" ]
+    [ "$(wc -l <<<"$output")" -lt 60 ]
+    [ "$(wc -L <<<"$output")" -le 100 ]
+    [[ $output == *"does the model know it? yes: answer on rank 1"* ]]
+    [[ $output == *"3 extraction   found "*"subject blocked in layer"*"control:"* ]]
+    [[ $output == *"left out      causal tracing (--causal)"* ]]
+}
+
+@test "a fact that the model does not know gets no story" {
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer London -o out --no-plots
+    expect 0
+    [[ $output == *"does the model know it? no: answer on rank "* ]]
+    [ "$(grep -c 'not found: the model does not know this fact' <<<"$output")" -eq 3 ]
+    [[ $output != *"control:"* && $output != *"heads  "* ]]
+    ! grep -q "blocked" out/report.html && [ ! -e out/stages.csv ]
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer London --json
+    check 'not d["stages"]["known"] and d["stages"]["extraction"]["finding"] == "not found" and "heads" not in d["stages"]'
+}
+
+@test "without a subject, or with edits, the stages are not measured" {
+    strata trace -m "$TINY" "$PROMPT" --answer Paris --json
+    expect 0
+    check 'all(d["stages"][x]["finding"] == "not measured" for x in ("enrichment", "propagation", "extraction"))'
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris --edit 'L0H0 scale 1'
+    [ "$(grep -c 'not measured *: the model is edited' <<<"$output")" -eq 3 ]
+}
+
+@test "--no-stages shows the layers alone" {
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris --no-stages
+    expect 0
+    [[ $output != *"stages"* && $output == *"residue"* ]]
+    strata trace -m "$TINY" "$PROMPT" --no-stages --causal
+    expect 2 "about the stages"
+}
+
+@test "the blocked numbers are those of strata knockout" {
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris --window 3 -o out --no-plots
+    expect 0
+    strata knockout -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris --window 3 --spare-first -o k.csv
+    expect 0
+    python3 -c '
+import csv
+own = {(r["curve"], r["layer"]): float(r["value"]) for r in csv.DictReader(open("out/stages.csv"))}
+n = 0
+for r in csv.DictReader(open("k.csv")):
+    curve = {"subject": "blocked_subject", "non-subject": "blocked_rest", "last": "blocked_last"}.get(r["keys"])
+    if curve:
+        assert abs(own[curve, r["layer"]] - float(r["change_percent"])) < 1e-3, r
+        n += 1
+assert n == 18, n' || { head -3 k.csv; return 1; }
+}
+
+@test "page, CSV, JSON and HDF5 say the same numbers" {
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris -o out --no-plots --json
+    expect 0
+    check '"%.9g" % d["stages"]["extraction"]["number"]["mean"] in [r.split(",")[3] for r in
+        open("out/stages.csv").read().split("\n") if r.startswith("blocked_subject,")]'
+    python3 -c '
+import json, sys
+d = json.load(open("out/trace.json"))["stages"]
+page = open("out/report.html", encoding="utf-8").read()
+for stage in ("enrichment", "propagation", "extraction"):
+    s = d[stage]
+    assert "<td>%s</td>" % s["finding"] in page
+assert "p(answer) %+.0f %%" % d["extraction"]["number"]["mean"] in page
+assert "%.4f" % d["ablation"][0]["p"] in page
+assert d["heads"][0]["head"] in page and "%+.3f" % d["heads"][0]["logit"] in page'
+    h5dump -d /stages/blocked_subject -m "%.6f" out/trace.h5 >dump
+    value=$(python3 -c 'import json; print("%.6f" % json.load(open("out/trace.json"))["stages"]["extraction"]["number"]["mean"])')
+    grep -qF -- "$value" dump
+}
+
+@test "the page stands alone: no script, nothing from elsewhere, texts escaped" {
+    strata trace -m "$TINY" '<script>alert("x")</script> & the Eiffel Tower is in' --subject "Eiffel Tower" -o out
+    expect 0
+    grep -q '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp;' out/report.html
+    python3 - <<'END'
+import html.parser
+class Strict(html.parser.HTMLParser):
+    open = []
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("script", "iframe", "link", "object", "embed"), tag
+        for name, value in attrs:
+            assert not name.startswith("on"), name
+            if name in ("src", "href"):
+                assert value.startswith("data:image/") or ":" not in value and not value.startswith("/"), value[:80]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+text = open("out/report.html", encoding="utf-8").read()
+p = Strict()
+p.feed(text)
+assert not p.open, p.open
+assert 'name="viewport"' in text and "max-width: 100%" in text and "strata trace -m" in text
+END
+}
+
+@test "figures of the stages are drawn" {
+    command -v gnuplot >/dev/null || skip "gnuplot is not installed"
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris --causal -o out --attributes "$FACTS/landmark_city.jsonl"
+    expect 0
+    [ -z "$(sed '/causal tracing:/d' <<<"$stderr")" ]
+    for name in enrichment recall removed knockout causal; do
+        for kind in svg png dat gp; do [ -s out/$name.$kind ]; done
+    done
+    [ "$(grep -c '<img src="data:image/svg+xml;base64,' out/report.html)" -eq 9 ]
+}
+
+@test "the same seed gives the same bytes, another seed other draws" {
+    export SOURCE_DATE_EPOCH=1000000000
+    some_facts
+    for run in 1 2; do
+        strata trace -m "$TINY" -i facts.jsonl -o trace.h5
+        expect 0
+        mv trace.h5 $run.h5
+    done
+    cmp 1.h5 2.h5
+    strata trace -m "$TINY" -i facts.jsonl --seed 2 -o trace.h5
+    ! h5diff -q 1.h5 trace.h5 /facts/blocked_random && h5diff -q 1.h5 trace.h5 /facts/blocked_subject
+}
+
+@test "many facts: known and unknown counted, means with bands, a line a relation" {
+    some_facts
+    echo '{"prompt": "Hamlet was written by", "subject": "Hamlet", "answer": "Paris", "relation": "wrong"}' >>facts.jsonl
+    echo '{"prompt": "Hamlet was written by", "answer": "Shakespeare"}' >>facts.jsonl
+    echo '{"prompt": "Hamlet was written by", "subject": "Hamlet"}' >>facts.jsonl
+    strata trace -m "$TINY" -i facts.jsonl -o out --no-plots
+    expect 0
+    [[ $output == *"n = 24 of 27 facts: answer on rank 1 in 25; 1 others left out; 1 without an answer"* ]]
+    [[ $output == *"1 known ones without a subject left out"* ]]
+    [ "$(wc -L <<<"$output")" -le 100 ]
+    grep -q '^work_author *8/8' <<<"$output" && grep -q '^wrong *0/1 *$' <<<"$output"
+    for name in trace.h5 curves.csv relations.csv facts.csv heads.csv report.html; do [ -s out/$name ]; done
+    [ "$(wc -l <out/facts.csv)" -eq 25 ]
+    python3 - <<'END'
+import csv
+rows = list(csv.DictReader(open("out/curves.csv")))
+every = [r for r in rows if r["relation"] == "(all)" and r["curve"] == "blocked_rest"]
+assert len(every) == 6 and all(float(r["low"]) <= float(r["mean"]) <= float(r["high"]) for r in every)
+# weighted means of the relations are the mean of all
+for e in every:
+    parts = [r for r in rows if r["curve"] == "blocked_rest" and r["layer"] == e["layer"] and r["relation"] != "(all)"]
+    n = sum(int(r["n"]) for r in parts)
+    mean = sum(int(r["n"]) * float(r["mean"]) for r in parts) / n
+    assert n == int(e["n"]) and abs(mean - float(e["mean"])) < 1e-6 * 100, (mean, e)
+END
+}
+
+@test "attributes of shuffled subjects are a fake, and not found" {
+    some_facts
+    strata trace -m "$TINY" -i facts.jsonl --json
+    check 'd["enrichment"]["finding"] == "found" and d["enrichment"]["difference"]["low"] > 0'
+    python3 -c '
+import json
+facts = [json.loads(x) for x in open("facts.jsonl")]
+for i, fact in enumerate(facts):
+    print(json.dumps({"prompt": fact["prompt"], "subject": fact["subject"], "answer": facts[(i + 9) % len(facts)]["answer"]}))
+' >shuffled.jsonl
+    strata trace -m "$TINY" -i facts.jsonl --attributes shuffled.jsonl --json
+    expect 0
+    check 'd["enrichment"]["finding"] == "not found" and d["n"] == 24'
+}
+
+@test "a model that knows none of the facts: not found, without a story" {
+    echo '{"prompt": "Hamlet was written by", "subject": "Hamlet", "answer": "Paris"}' >facts.jsonl
+    strata trace -m "$TINY" -i facts.jsonl -o out
+    expect 0
+    [ "$(grep -c 'not found *: the model knows none of these facts' <<<"$output")" -eq 3 ]
+    [ -s out/trace.h5 ] && [ -s out/report.html ] && ! grep -q "<img" out/report.html
+}
+
+@test "an interruption writes what was measured" {
+    cat "$FACTS"/*.jsonl >facts.jsonl
+    "$STRATA" trace -m "$TINY" -i facts.jsonl -o out --no-plots >text 2>errors &
+    pid=$!
+    sleep 4
+    kill -INT $pid
+    status=0
+    wait $pid || status=$?
+    if [ $status -eq 0 ]; then skip "finished before the signal"; fi
+    [ $status -eq 130 ]
+    if [ -e out/trace.h5 ]; then
+        grep -q "INTERRUPTED: the first" text && grep -q "what was measured is written" errors
+        h5dump -a interrupted out/trace.h5 | grep -q ": 1"
+    fi
+}
+
+@test "other forms of the result, and wrong usage" {
+    some_facts
+    strata trace -m "$TINY" -i facts.jsonl -o out.csv
+    expect 0
+    grep -q "^(all),blocked_subject,%,0," out.csv
+    strata trace -m nowhere -i facts.jsonl -o out.png
+    expect 2 "or a folder"
+    strata trace -m nowhere -i facts.jsonl --causal
+    expect 2 "strata causal -i"
+    strata trace -m nowhere -i facts.jsonl --edit 'L0H0 zero'
+    expect 2 "one prompt"
+    strata trace -m nowhere "$PROMPT" --each
+    expect 2 "--each goes with -i"
+    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --attributes nofile
+    expect 1 "nofile"
+    one_line
+}
