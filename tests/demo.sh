@@ -55,4 +55,4 @@ done >"$out/facts.jsonl"
 echo
 shopt -s nullglob # no pictures where gnuplot is missing
 echo "Open these:"
-printf '  %s\n' "$out"/{trace,curves}/index.html "$out"/{trace,curves}/*.png "$out/trace/trace.h5" "$out/lens.h5"
+printf '  %s\n' "$out/trace/report.html" "$out/curves/index.html" "$out"/{trace,curves}/*.png "$out/trace/trace.h5" "$out/lens.h5"

@@ -33,19 +33,20 @@ void page_begin(struct page *p, const char *title, const char *subtitle)
     strbuf_adds(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>");
     add_escaped(out, title);
-    strbuf_adds(out, "</title>\n<style>\n"
-                     "body { max-width: 1200px; margin: 2em auto; padding: 0 1em; background: #fff; color: #222;\n"
-                     "       font: 16px/1.5 'DejaVu Sans', sans-serif; }\n"
-                     "h1 { margin-bottom: 0; } .about { margin-top: 0; color: #555; }\n"
-                     "figure { margin: 2em 0; } figure img { display: block; max-width: 100%; }\n"
-                     "figcaption, .files { color: #555; }\n"
-                     ".wide { overflow-x: auto; } table { border-collapse: collapse; }\n"
-                     "th, td { text-align: left; vertical-align: top; padding: 0.3em 0.8em 0.3em 0; }\n"
-                     "th { border-bottom: 2px solid #222; } td { border-bottom: 1px solid #ddd; }\n"
-                     "code { overflow-wrap: anywhere; } h1, p { overflow-wrap: anywhere; }\n"
-                     "pre { overflow-x: auto; font: 13px/1.3 'DejaVu Sans Mono', monospace; background: #f6f6f6;\n"
-                     "      padding: 1em; }\n"
-                     "</style>\n</head>\n<body>\n<h1>");
+    strbuf_adds(out,
+                "</title>\n<style>\n"
+                "body { max-width: 1200px; margin: 2em auto; padding: 0 1em; background: #fff; color: #222;\n"
+                "       font: 16px/1.5 'DejaVu Sans', sans-serif; }\n"
+                "h1 { margin-bottom: 0; } .about { margin-top: 0; color: #555; }\n"
+                "figure { margin: 2em 0; } figure img { display: block; max-width: 100%; }\n"
+                "figcaption, .files { color: #555; }\n"
+                ".wide { overflow-x: auto; } table { border-collapse: collapse; }\n"
+                "th, td { text-align: left; vertical-align: top; padding: 0.3em 0.8em 0.3em 0; min-width: 4.5em; }\n"
+                "th { border-bottom: 2px solid #222; } td { border-bottom: 1px solid #ddd; }\n"
+                "code { overflow-wrap: anywhere; } h1, p { overflow-wrap: anywhere; }\n"
+                "pre { overflow-x: auto; font: 13px/1.3 'DejaVu Sans Mono', monospace; background: #f6f6f6;\n"
+                "      padding: 1em; }\n"
+                "</style>\n</head>\n<body>\n<h1>");
     add_escaped(out, title);
     strbuf_adds(out, "</h1>\n<p class=\"about\">");
     add_escaped(out, subtitle);

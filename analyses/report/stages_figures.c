@@ -229,6 +229,10 @@ static void add_verdicts(const struct stages_report *r, struct page *page)
             stages_report_control(r, i, &control);
         if (!r->skipped && s->finding == STAGE_NOT_FOUND)
             strbuf_addf(&control, " (%s)", s->reason);
+        if (i == STAGE_ENRICHMENT && !r->single && !r->skipped && r->all.curves[STAGES_WITHOUT_FFN].n) {
+            strbuf_adds(&control, "; ");
+            stages_report_removed(r, &control);
+        }
         page_cell(page, strbuf_text(&number));
         page_cell(page, strbuf_text(&control));
         page_end_row(page);

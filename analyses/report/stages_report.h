@@ -72,6 +72,8 @@ const char *stages_window_text(const struct stages_report *r, size_t layer, char
 /* One sentence each: what carries the verdict, and its control. */
 void stages_report_number(const struct stages_report *r, int stage, struct strbuf *out);
 void stages_report_control(const struct stages_report *r, int stage, struct strbuf *out);
+/* Of many facts: what FFN sublayers below do for recall, against attention; nothing where it was not measured. */
+void stages_report_removed(const struct stages_report *r, struct strbuf *out);
 /* What was not measured, and how it would be. */
 void stages_report_left_out(const struct stages_report *r, struct strbuf *out);
 /* "answer on rank 1, p 0.70: the model knows it" */

@@ -197,6 +197,22 @@ static void add_causal(const struct stages_report *r, struct strbuf *out)
     }
 }
 
+void stages_report_removed(const struct stages_report *r, struct strbuf *out)
+{
+    const struct stages_band *ffn = &r->all.curves[STAGES_WITHOUT_FFN];
+    const struct stages_band *attention = &r->all.curves[STAGES_WITHOUT_ATTENTION];
+    size_t at = ffn->n ? stages_deepest(ffn->mean, r->stages.n_windows) : SIZE_MAX;
+    if (at == SIZE_MAX)
+        return;
+    size_t end = at + r->stages.window_below < r->stages.measured ? at + r->stages.window_below : r->stages.measured;
+    const struct stages_estimate removed = { ffn->mean[at], ffn->low[at], ffn->high[at] };
+    const struct stages_estimate control = { attention->mean[at], attention->low[at], attention->high[at] };
+    strbuf_addf(out, "recall without FFN %zu-%zu: ", at, end - 1);
+    add_estimate(out, &removed, "%+.0f", "");
+    strbuf_adds(out, "; with attention flat there ");
+    add_estimate(out, &control, "%+.0f", "");
+}
+
 static void add_stage_lines(const struct stages_report *r, struct strbuf *out)
 {
     for (int stage = 0; stage < N_STAGES; stage++) {
@@ -211,6 +227,11 @@ static void add_stage_lines(const struct stages_report *r, struct strbuf *out)
         strbuf_addc(out, '\n');
         if (*s->reason)
             strbuf_addf(out, "              because: %s\n", s->reason);
+        if (stage == STAGE_ENRICHMENT && !r->single && r->all.curves[STAGES_WITHOUT_FFN].n) {
+            strbuf_adds(out, "              also:    ");
+            stages_report_removed(r, out);
+            strbuf_addc(out, '\n');
+        }
     }
 }
 

@@ -41,7 +41,7 @@ report_memory "the lens" "$(printf '%s\n' "$last_mb" "$all_mb" | sort -n | tail 
 
 echo; echo "one fact, cold: process start to files written, plots aside"
 read -r cold_s cold_mb < <(measure $((3 * repeats)) "$strata" trace -m "$model" "The Eiffel Tower is located in the city of" \
-    --subject "Eiffel Tower" --answer Paris -o "$work/trace" --no-plots --quiet)
+    --subject "Eiffel Tower" --answer Paris -o "$work/trace" --no-stages --no-plots --quiet)
 row "strata trace" "$cold_s s"
 report_memory "the trace" "$cold_mb"
 

@@ -14,7 +14,7 @@ some_facts() {
     [ "$(wc -l <<<"$output")" -lt 60 ]
     [ "$(wc -L <<<"$output")" -le 100 ]
     [[ $output == *"does the model know it? yes: answer on rank 1"* ]]
-    [[ $output == *"3 extraction   found "*"subject blocked in layer"*"control:"* ]]
+    [[ $output == *"3 extraction  found "*"subject blocked in layer"*"control:"* ]]
     [[ $output == *"left out      causal tracing (--causal)"* ]]
 }
 
