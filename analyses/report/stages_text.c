@@ -207,9 +207,9 @@ void stages_report_removed(const struct stages_report *r, struct strbuf *out)
     size_t end = at + r->stages.window_below < r->stages.measured ? at + r->stages.window_below : r->stages.measured;
     const struct stages_estimate removed = { ffn->mean[at], ffn->low[at], ffn->high[at] };
     const struct stages_estimate control = { attention->mean[at], attention->low[at], attention->high[at] };
-    strbuf_addf(out, "recall without FFN %zu-%zu: ", at, end - 1);
+    strbuf_addf(out, "without FFN %zu-%zu: recall ", at, end - 1);
     add_estimate(out, &removed, "%+.0f", "");
-    strbuf_adds(out, "; with attention flat there ");
+    strbuf_adds(out, "; flat attention ");
     add_estimate(out, &control, "%+.0f", "");
 }
 
