@@ -216,6 +216,13 @@ static int collect_attributes(struct job *job, const char *path, struct err *err
     return rc;
 }
 
+/* Says nothing, but hears an interruption. */
+static int listen(struct progress *self, uint64_t done, uint64_t total)
+{
+    (void)self, (void)done, (void)total;
+    return cli_interrupted();
+}
+
 static int measure_groups(struct job *job, struct err *err)
 {
     struct known_facts *k = &job->facts;
@@ -234,9 +241,14 @@ static int measure_groups(struct job *job, struct err *err)
                                          .own = job->own + first,
                                          .control = job->control + first,
                                          .seed = job->report.seed };
-        rc = stages_add(&job->report.stages, job->rt, &in, NULL, err);
+        struct progress listener = { listen };
+        rc = stages_add(&job->report.stages, job->rt, &in, &listener, err);
         if (!rc && progress_step(progress, first + n, k->n))
             job->report.interrupted = first + n < k->n;
+        if (rc == ERR_INTERRUPTED && job->report.stages.n_facts) {
+            job->report.interrupted = true;
+            rc = 0;
+        }
     }
     progress_bar_end(&bar);
     return rc;

@@ -129,13 +129,13 @@ static int add_rates(struct stages *s, struct runtime *rt, const struct stages_i
 }
 
 static int add_removed(struct stages *s, struct runtime *rt, const struct stages_input *in,
-                       const struct enrichment_input *facts, struct err *err)
+                       const struct enrichment_input *facts, struct progress *progress, struct err *err)
 {
     struct enrichment_knockout k;
     const struct enrichment_knockout_input input = {
         .facts = *facts, .mode = ENRICHMENT_UNIFORM, .measured = s->measured, .window = s->window_below
     };
-    int rc = enrichment_knockout_run(&k, rt, &input, NULL, err);
+    int rc = enrichment_knockout_run(&k, rt, &input, progress, err);
     if (rc)
         return rc;
     for (size_t i = 0; i < in->n_facts; i++)
@@ -159,7 +159,8 @@ static void blank_ends(struct stages *s, const struct stages_input *in)
                 fill(curve_of(s, c, s->n_facts + i), stages_n_points(s, c), NAN);
 }
 
-static int add_enrichment(struct stages *s, struct runtime *rt, const struct stages_input *in, struct err *err)
+static int add_enrichment(struct stages *s, struct runtime *rt, const struct stages_input *in,
+                          struct progress *progress, struct err *err)
 {
     static const struct attribute_sets none;
     size_t *no_set = mem_array(in->n_facts, sizeof *no_set);
@@ -177,7 +178,7 @@ static int add_enrichment(struct stages *s, struct runtime *rt, const struct sta
                                             .positions = 1u << ENRICHMENT_SUBJECT_LAST };
     int rc = add_rates(s, rt, in, &facts, err);
     if (!rc && in->sets) {
-        rc = add_removed(s, rt, in, &facts, err);
+        rc = add_removed(s, rt, in, &facts, progress, err);
     } else {
         for (size_t i = 0; i < in->n_facts; i++)
             for (enum stages_curve c = STAGES_WITHOUT_ATTENTION; c <= STAGES_WITHOUT_FFN; c++)
@@ -210,7 +211,8 @@ static size_t rest_tokens(const struct prompt *p, size_t *tokens)
     return n;
 }
 
-static int add_knockout(struct stages *s, struct runtime *rt, const struct stages_input *in, struct err *err)
+static int add_knockout(struct stages *s, struct runtime *rt, const struct stages_input *in, struct progress *progress,
+                        struct err *err)
 {
     static const enum stages_curve to[KNOCKOUT_SETS] = {
         [KNOCKOUT_SUBJECT] = STAGES_SUBJECT, [KNOCKOUT_NON_SUBJECT] = STAGES_REST, [KNOCKOUT_LAST] = STAGES_LAST
@@ -221,7 +223,7 @@ static int add_knockout(struct stages *s, struct runtime *rt, const struct stage
                                           .n_facts = in->n_facts,
                                           .window = in->window,
                                           .spare_first = true };
-    int rc = knockout_run(&k, rt, &input, NULL, err);
+    int rc = knockout_run(&k, rt, &input, progress, err);
     if (rc)
         return rc;
     for (size_t i = 0; i < in->n_facts; i++) {
@@ -440,9 +442,9 @@ int stages_add(struct stages *s, struct runtime *rt, const struct stages_input *
     }
     size_t spared = s->n_spared;
     int rc = make_room(s, s->n_facts + in->n_facts, err);
-    rc = rc ? rc : add_knockout(s, rt, in, err);
+    rc = rc ? rc : add_knockout(s, rt, in, progress, err);
     rc = rc ? rc : add_random(s, rt, in, progress, err);
-    rc = rc ? rc : add_enrichment(s, rt, in, err);
+    rc = rc ? rc : add_enrichment(s, rt, in, progress, err);
     rc = rc ? rc : add_extraction(s, rt, in, err);
     rc = rc ? rc : add_heads(s, rt, in, err);
     if (rc) {

@@ -96,7 +96,10 @@ struct stages {
 };
 
 void stages_init(struct stages *s, struct runtime *rt);
-/* Appends a group, at most about runtime_batch_rows rows. Draws depend on a fact's number in s, not on its group. */
+/*
+ * Appends a group, at most about runtime_batch_rows rows. Draws depend on a fact's number in s, not on its group.
+ * progress counts variants of one probe after another: good for interruption alone, after which s is as before.
+ */
 int stages_add(struct stages *s, struct runtime *rt, const struct stages_input *in, struct progress *progress,
                struct err *err);
 void stages_release(struct stages *s); /* also of a zeroed struct */
