@@ -45,8 +45,9 @@ static double mib(size_t bytes)
     return (double)bytes / (1 << 20);
 }
 
-static void add_shape(const struct model_config *c, struct strbuf *out)
+static void add_shape(const struct model *m, struct strbuf *out)
 {
+    const struct model_config *c = &m->config;
     add_row(out, "layers");
     strbuf_addf(out, "%zu\n", c->n_layers);
     add_row(out, "heads");
@@ -66,7 +67,7 @@ static void add_shape(const struct model_config *c, struct strbuf *out)
     add_row(out, "positions");
     if (c->position == POSITION_ROTARY)
         strbuf_addf(out, "rotary in %zu of %zu dimensions of a head, theta %g, scaling %s\n", c->rotary_dims, c->d_head,
-                    c->rope_theta, c->rope_scaling);
+                    m->ropes[0].theta, m->ropes[0].scaling);
     else
         strbuf_adds(out, "learned\n");
 }
@@ -105,7 +106,7 @@ static void add_sites(const struct model_config *c, struct strbuf *out)
     }
     strbuf_addc(out, '\n');
     for (int s = 0; s < N_SITES; s++)
-        if (site_missing((enum site)s, c)) {
+        if (site_missing((enum site)s, c) && site_listed((enum site)s, c)) {
             site_of_layers((enum site)s, name);
             strbuf_addf(out, "%-13s %s: %s\n", "no site", name, site_missing((enum site)s, c));
         }
@@ -119,7 +120,7 @@ static void add_text(const struct model *m, const struct cli *cli, struct strbuf
     strbuf_addf(out, "%s\n", m->architecture);
     add_row(out, "format");
     strbuf_addf(out, "%s, tensors by type: %s\n", m->file_format, m->weight_types);
-    add_shape(&m->config, out);
+    add_shape(m, out);
     add_row(out, "parameters");
     strbuf_addf(out, "%zu\n", m->n_parameters);
     add_row(out, "memory");
@@ -155,8 +156,9 @@ static void add_types(struct strbuf *out, const char *types)
     strbuf_adds(out, "},");
 }
 
-static void add_json_config(const struct model_config *c, struct strbuf *out)
+static void add_json_config(const struct model *m, struct strbuf *out)
 {
+    const struct model_config *c = &m->config;
     strbuf_addf(out,
                 "\"n_layers\":%zu,\"n_heads\":%zu,\"n_kv_heads\":%zu,\"d_model\":%zu,\"d_head\":%zu,\"d_mlp\":%zu,"
                 "\"d_vocab\":%zu,\"n_ctx\":%zu,",
@@ -164,7 +166,7 @@ static void add_json_config(const struct model_config *c, struct strbuf *out)
     strbuf_addf(out, "\"norm\":\"%s\",\"norm_eps\":%.17g,\"position\":\"%s\",\"rotary_dims\":%zu,", norm_name(c->norm),
                 c->norm_eps, position_name(c->position), c->rotary_dims);
     if (c->position == POSITION_ROTARY)
-        strbuf_addf(out, "\"rope_theta\":%.17g,\"rope_scaling\":\"%s\",", c->rope_theta, c->rope_scaling);
+        strbuf_addf(out, "\"rope_theta\":%.17g,\"rope_scaling\":\"%s\",", m->ropes[0].theta, m->ropes[0].scaling);
     strbuf_addf(out, "\"activation\":\"%s\",\"gated_mlp\":%s,\"tied\":%s,\"attn_scale\":%.17g,",
                 activation_name(c->activation), c->gated_mlp ? "true" : "false", c->tied ? "true" : "false",
                 c->attn_scale);
@@ -184,7 +186,7 @@ static void add_json_sites(const struct model_config *c, struct strbuf *out)
     strbuf_adds(out, "],\"missing_sites\":{");
     comma = "";
     for (int s = 0; s < N_SITES; s++)
-        if (site_missing((enum site)s, c)) {
+        if (site_missing((enum site)s, c) && site_listed((enum site)s, c)) {
             site_of_layers((enum site)s, name);
             strbuf_addf(out, "%s\"%s\":\"%s\"", comma, name, site_missing((enum site)s, c));
             comma = ",";
@@ -199,7 +201,7 @@ static void add_json(const struct model *m, const struct cli *cli, struct strbuf
     add_string(out, "architecture", m->architecture);
     add_string(out, "format", m->file_format);
     add_types(out, m->weight_types);
-    add_json_config(&m->config, out);
+    add_json_config(m, out);
     strbuf_addf(out, "\"n_parameters\":%zu,\"weight_bytes\":%zu,\"working_bytes\":%zu,", m->n_parameters,
                 model_planned_bytes(m), working_bytes(m, cli));
     add_string(out, "tokenizer", m->tokenizer ? tokenizer_describe(m->tokenizer) : NULL);

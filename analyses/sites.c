@@ -36,6 +36,8 @@ static void add_text(const struct model *m, struct strbuf *out)
         enum site site = (enum site)s;
         const struct site_row *row = site_row(site);
         char name[SITE_NAME_MAX], shape[64], only[64] = "";
+        if (!site_listed(site, c))
+            continue;
         site_of_layers(site, name);
         shape_text(site, c, shape, sizeof shape);
         if (!c && row->condition != SITE_IF_ALWAYS)
@@ -99,9 +101,12 @@ static void add_json(const struct model *m, struct strbuf *out)
     if (m)
         strbuf_addf(out, ",\"n_layers\":%zu", m->config.n_layers);
     strbuf_adds(out, ",\"sites\":[");
+    const struct model_config *c = m ? &m->config : NULL;
     for (int s = 0; s < N_SITES; s++) {
+        if (!site_listed((enum site)s, c))
+            continue;
         strbuf_adds(out, s ? ",\n" : "\n");
-        add_json_site((enum site)s, m ? &m->config : NULL, out);
+        add_json_site((enum site)s, c, out);
     }
     strbuf_adds(out, "\n]}\n");
 }

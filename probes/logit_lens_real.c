@@ -209,9 +209,8 @@ static void group_task(void *arg, size_t index, int worker)
 static void norm_task(void *arg, size_t row, int worker)
 {
     const struct job *j = arg;
-    (void)worker;
     real *states = (real *)j->in->states + row * j->in->n_states * j->d;
-    runtime_final_norm(j->rt, states, j->in->n_states, states);
+    runtime_head_input(j->rt, states, j->in->n_states, states, worker);
 }
 
 /* Adds part `part` of a row into part 0. */

@@ -28,7 +28,7 @@ static void fill_value(const struct model *m, const struct neuron *n, enum neuro
     const struct model_config *c = &m->config;
     double mean = 0;
     for (size_t i = 0; i < c->d_model; i++) {
-        value[i] = at(&m->layers[n->layer].down, i, n->unit);
+        value[i] = at(&m->layers[n->layer].mlp.down, i, n->unit);
         mean += (double)value[i] / (double)c->d_model;
     }
     for (size_t i = 0; i < c->d_model && norm == NEURON_TOKENS_GAIN; i++)

@@ -172,7 +172,7 @@ static int summarise(struct neuron_activity *a, const struct taker *t, const str
                         &constant);
     }
     for (size_t l = 0; l < c->n_layers; l++) {
-        direction_columns(&t->model->layers[l].down, t->directions, t->n_prompts, t->columns, t->w);
+        direction_columns(&t->model->layers[l].mlp.down, t->directions, t->n_prompts, t->columns, t->w);
         for (size_t i = 0; i < t->n_prompts; i++)
             add_layer(a, t, first + i, i, l, norms + l * c->d_mlp, &lists[i]);
     }
@@ -198,7 +198,7 @@ static double *value_norms(const struct model *m)
     const struct model_config *c = &m->config;
     double *norms = mem_zeroed(c->n_layers * c->d_mlp, sizeof *norms);
     for (size_t l = 0; norms && l < c->n_layers; l++) {
-        const struct matrix *w = &m->layers[l].down;
+        const struct matrix *w = &m->layers[l].mlp.down;
         double *norm = norms + l * c->d_mlp;
         for (size_t o = 0; o < w->n_out; o++)
             for (size_t u = 0; u < w->n_in; u++) {

@@ -179,7 +179,8 @@ static int check_layer(struct check *c, size_t l, struct err *err)
     rc = rc ? rc : check_results(c, l, err);
     rc = rc ? rc
             : add_row(c->report, "post W_out + b_out = mlp_out", true, limit_products,
-                      product_error(&w->down, w->down_bias, rows_of(c, SITE_MLP_POST, l), mlp_out, c->n_rows), l, err);
+                      product_error(&w->mlp.down, w->mlp.down_bias, rows_of(c, SITE_MLP_POST, l), mlp_out, c->n_rows),
+                      l, err);
     return rc;
 }
 

@@ -29,25 +29,28 @@ static float llama3_frequency(float plain, const struct rope_scaling *rope)
     return (1 - smooth) * plain / factor + smooth * plain;
 }
 
-static int fill_frequencies(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err)
+static int add_rope(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err)
 {
     struct model_config *c = &m->config;
+    struct rope *out = &m->ropes[m->n_ropes];
     size_t half = c->rotary_dims / 2;
-    m->rope_frequency = mem_array(half, sizeof *m->rope_frequency);
-    if (!m->rope_frequency)
+    *out = (struct rope){ .theta = rope->theta, .scaling = rope->type, .scale = 1, .n_short = SIZE_MAX };
+    out->frequency = mem_array(half, sizeof *out->frequency);
+    if (!out->frequency)
         return err_nomem(err, "rotary frequencies");
+    m->n_ropes++;
     for (size_t i = 0; i < half; i++) {
-        float frequency = plain_frequency(c->rope_theta, i, c->rotary_dims);
+        float frequency = plain_frequency(rope->theta, i, c->rotary_dims);
         if (rope->divisors)
             frequency /= (float)rope->factor * rope->divisors[i];
         else if (rope->high > 0)
             frequency = llama3_frequency(frequency, rope);
         else
             frequency /= (float)rope->factor;
-        m->rope_frequency[i] = (double)frequency;
-        if (!isfinite(m->rope_frequency[i]) || !(m->rope_frequency[i] > 0))
+        out->frequency[i] = (double)frequency;
+        if (!isfinite(out->frequency[i]) || !(out->frequency[i] > 0))
             return err_set(err, ERR_NUMERIC, "%s: rotary frequency %zu is %g: the rope settings are damaged", where, i,
-                           m->rope_frequency[i]);
+                           out->frequency[i]);
     }
     return 0;
 }
@@ -55,6 +58,9 @@ static int fill_frequencies(struct model *m, const char *where, const struct rop
 int config_finish(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err)
 {
     struct model_config *c = &m->config;
+    c->d_embed = c->d_model;
+    c->ln1 = c->ln2 = c->final_norm = c->unembedding = true;
+    c->embed_scale = c->residual_scale = c->logit_scale = 1;
     if (c->n_kv_heads > c->n_heads || c->n_heads % c->n_kv_heads)
         return err_set(err, ERR_FORMAT, "%s: %zu attention heads cannot share %zu key/value heads evenly", where,
                        c->n_heads, c->n_kv_heads);
@@ -63,17 +69,19 @@ int config_finish(struct model *m, const char *where, const struct rope_scaling 
                        c->d_head, MAX_WIDTH);
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, ERR_FORMAT, "%s: the norm's epsilon %g is not in [0, 1)", where, c->norm_eps);
-    c->rope_scaling = "none";
     if (c->position == POSITION_ROTARY) {
         c->rotary_dims = c->d_head;
-        c->rope_scaling = rope->type;
         if (c->d_head % 2)
             return err_set(err, ERR_FORMAT, "%s: heads of %zu dimensions are odd, rotary positions need pairs", where,
                            c->d_head);
-        int rc = fill_frequencies(m, where, rope, err);
+        int rc = add_rope(m, where, rope, err);
         if (rc)
             return rc;
     }
     m->layers = mem_zeroed(c->n_layers, sizeof *m->layers);
-    return m->layers ? 0 : err_nomem(err, "layers");
+    if (!m->layers)
+        return err_nomem(err, "layers");
+    for (size_t l = 0; l < c->n_layers; l++)
+        m->layers[l].attn_scale = c->attn_scale;
+    return 0;
 }

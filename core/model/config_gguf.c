@@ -188,7 +188,7 @@ static int read_rope(struct model *m, const struct gguf *g, struct rope_scaling 
     size_t len;
     int rc;
     *rope = (struct rope_scaling){ .type = "none", .factor = 1 };
-    if ((rc = gguf_get_number_or(g, key_of(key, m, "rope.freq_base"), 10000, &m->config.rope_theta, err)) ||
+    if ((rc = gguf_get_number_or(g, key_of(key, m, "rope.freq_base"), 10000, &rope->theta, err)) ||
         (rc = gguf_get_number_or(g, key_of(key, m, "rope.scaling.factor"), 1, &rope->factor, err)) ||
         (rc = gguf_get_string(g, key_of(key, m, "rope.scaling.type"), &type, &len, err)))
         return rc;

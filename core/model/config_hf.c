@@ -239,7 +239,7 @@ static int read_rope(struct model_config *c, const json_t *config, const char *n
     if (partial != 1)
         return err_set(err, ERR_UNSUPPORTED, "%s: key \"partial_rotary_factor\" is %g, only 1 is supported", name,
                        partial);
-    c->rope_theta = theta;
+    out->theta = theta;
     if (!(theta > 0))
         return err_set(err, ERR_FORMAT, "%s: \"rope_theta\" is %g, it must be above 0", name, theta);
     if (!type || !strcmp(type, "default"))

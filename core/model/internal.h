@@ -66,9 +66,10 @@ int source_open(const struct source *source, const char *name, struct file_map *
 /* The same for settings in JSON, which are refused beyond 16 MiB: parsing takes twenty times as much memory. */
 int source_open_settings(const struct source *source, const char *name, struct file_map *map, struct err *err);
 
-/* --- config*.c: m->config, m->layers (windows), m->rope_frequency, storage->arch, biased --- */
+/* --- config*.c: m->config, m->layers (windows), m->ropes, storage->arch, biased --- */
 
 struct rope_scaling {
+    double theta;
     const char *type; /* "none", "linear", "llama3" */
     double factor;
     double low, high, old_context; /* llama3 */

@@ -161,7 +161,9 @@ void model_free(struct model *m)
     free(s);
     tokenizer_free(m->tokenizer);
     free(m->layers);
-    free(m->rope_frequency);
+    for (size_t i = 0; i < m->n_ropes; i++)
+        free(m->ropes[i].frequency);
+    free(m->alibi);
     free(m->path);
     free(m->file_format);
     free(m->weight_types);

@@ -26,7 +26,18 @@
 #include <stddef.h>
 
 enum norm_kind { NORM_LAYER, NORM_RMS };
-enum position_kind { POSITION_LEARNED, POSITION_ROTARY };
+enum position_kind {
+    POSITION_LEARNED,  /* a table, added to the embedding */
+    POSITION_ROTARY,   /* q and k rotated */
+    POSITION_ALIBI,    /* a slope per head on the distance, added to the scores */
+    POSITION_RELATIVE, /* DeBERTa: scores between content and position tables */
+};
+/* What a block's two sublayers read, and where the stream is normalised. */
+enum block_kind {
+    BLOCK_PRE,      /* x += attn(ln1 x); x += mlp(ln2 x). OLMo 2 has no ln1 and ln2, see sublayer_norms */
+    BLOCK_PARALLEL, /* x += attn(ln1 x) + mlp(ln2 x); without ln2 both read ln1 x (GPT-J) */
+    BLOCK_POST,     /* x = ln1(x + attn x); x = ln2(x + mlp x): BERT */
+};
 /* name as config.json spells it (aliases in arch.c) */
 #define ACTIVATIONS(X)                                                                                                 \
     X(GELU_TANH, "gelu_new")                                                                                           \
@@ -39,19 +50,64 @@ enum activation {
 #undef X
 };
 
+enum { MAX_ROPES = 3, NO_ROPE = MAX_ROPES, MAX_EXPERTS = 512 };
+
+/* One set of rotary angles. Most models have one; Gemma 3 has one for layers that slide, longrope one for long prompts.
+ */
+struct rope {
+    double theta;
+    const char *scaling; /* "none", "linear", "llama3", "longrope"; borrowed constant */
+    double *frequency;   /* [rotary_dims / 2], radians per position, scaling applied, float32 values; owned */
+    double scale;        /* of cosines and sines; 1 but for longrope */
+    size_t n_short;      /* prompts of more tokens than this take ropes[longer]; SIZE_MAX: none do */
+    size_t longer;
+};
+
 struct model_config {
     size_t n_layers, n_heads, n_kv_heads, d_model, d_head, d_mlp, d_vocab, n_ctx;
+    size_t d_embed; /* width of the token embedding and of what the unembedding reads: d_model unless projected */
+    enum block_kind block;
+    bool ln1, ln2;       /* the block has these norms */
+    bool sublayer_norms; /* what a sublayer returns is normalised before it is added: Gemma 2, OLMo 2 */
+    bool final_norm;     /* ln_final before the unembedding */
     enum norm_kind norm;
     double norm_eps;
     enum position_kind position;
-    size_t rotary_dims; /* leading dims of a head that rotate; 0 without rotary */
-    double rope_theta;
-    const char *rope_scaling; /* "none", "linear", "llama3"; borrowed constant */
+    size_t position_offset; /* row of pos_embed that position 0 takes: OPT, RoBERTa */
+    size_t n_token_types;   /* rows of the token type table; every token is of type 0 */
+    bool embed_norm;        /* the embedding is normalised before block 0 */
+    bool bidirectional;     /* an encoder: every query sees every key */
+    size_t rotary_dims;     /* leading dims of a head that rotate; 0 without rotary */
+    bool rotary_pairs;      /* neighbours x[2i], x[2i+1] rotate (GPT-J, Cohere), not x[i], x[i + rotary_dims/2] */
     enum activation activation;
-    bool gated_mlp;    /* post = act(pre) * pre_linear */
-    bool tied;         /* unembedding = embedding */
-    double attn_scale; /* scores = attn_scale * q.k; 1/sqrt(d_head) */
+    bool gated_mlp;                     /* post = act(pre) * pre_linear */
+    bool tied;                          /* unembedding = embedding */
+    bool unembedding;                   /* there is one: a sentence encoder has none */
+    bool head_transform;                /* masked-LM head: dense, activation, norm before the unembedding */
+    double attn_scale;                  /* scores = attn_scale * q.k; 1/sqrt(d_head) */
+    double attn_softcap, logit_softcap; /* x = cap * tanh(x / cap) of scores, of logits; 0: none */
+    double qkv_clip;                    /* q, k, v are clipped to [-clip, clip]; 0: not */
+    double embed_scale, residual_scale, logit_scale; /* factors, 1 where there are none */
+    bool qk_norm;                                    /* q and k are normalised, with the block's norm and eps */
+    bool qk_norm_whole;                              /* over all heads at once (OLMo 2), not head by head */
+    bool qk_gain_shared;                             /* one gain [d_head] for all heads, not [heads, d_head] */
+    size_t n_experts, n_experts_used;                /* 0: a dense MLP. d_mlp is an expert's width */
+    bool experts_renormalised;                       /* weights of the experts that are used sum to 1 */
+    size_t d_shared;                                 /* width of the expert that every token uses; 0: none */
 };
+
+/* Whether positions or token types are added to the token embedding. */
+static inline bool model_embeds_a_sum(const struct model_config *c)
+{
+    return c->position == POSITION_LEARNED || c->n_token_types;
+}
+
+/* Width of the embeddings that are added: a projection follows their norm (ALBERT), or, without one, the table (OPT).
+ */
+static inline size_t model_embed_width(const struct model_config *c)
+{
+    return c->embed_norm ? c->d_embed : c->d_model;
+}
 
 /*
  * y[o] = sum_i W[o][i] x[i]. W[o][i] is data[o * stride + i], or, where
@@ -64,28 +120,57 @@ struct matrix {
 };
 
 struct norm_weights {
-    const float *gain, *bias; /* [d_model]; bias NULL where there is none */
+    const float *gain, *bias; /* [d_model]; NULL where there is none */
+};
+
+/* One gated or plain MLP. */
+struct mlp_weights {
+    struct matrix gate, up, down;                 /* pre-activation: gate where gated, else up; down [d_model, d_mlp] */
+    const float *gate_bias, *up_bias, *down_bias; /* NULL where there is none */
 };
 
 struct layer {
-    struct norm_weights ln1, ln2;
+    struct norm_weights ln1, ln2;           /* where config.ln1, config.ln2 */
+    struct norm_weights ln1_post, ln2_post; /* where config.sublayer_norms */
+    struct norm_weights q_norm, k_norm;     /* where config.qk_norm: [heads, d_head] or [d_head] */
     struct matrix q, k, v,
         o; /* [n_heads*d_head, d_model], [n_kv_heads*d_head, d_model] x2, [d_model, n_heads*d_head] */
-    struct matrix gate, up, down; /* pre-activation: gate where gated, else up; down [d_model, d_mlp] */
-    const float *q_bias, *k_bias, *v_bias, *o_bias, *gate_bias, *up_bias, *down_bias; /* NULL where there is none */
-    size_t window; /* keys a query sees, itself included; 0 = all before it */
+    const float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL where there is none */
+    struct mlp_weights mlp;                         /* of the shared expert where there are experts */
+    struct matrix router;                           /* [n_experts, d_model] */
+    struct mlp_weights *experts;                    /* [n_experts] or NULL */
+    struct matrix shared_gate;                      /* [1, d_model]: sigmoid of it weighs the shared expert */
+    bool no_ln1;                                    /* ModernBERT's first block reads the stream itself */
+    double attn_scale;                              /* config.attn_scale; GPT-2 may divide by the layer's number */
+    size_t window; /* keys a query sees, itself included; bidirectional: on either side, itself too. 0 = all */
+    size_t rope;   /* number of its rotary angles, or NO_ROPE */
+};
+
+/* Of a masked-LM head; also OPT-350m's projection, which has neither activation nor norm. */
+struct head_weights {
+    struct matrix dense; /* [d_embed, d_model]; data NULL where the head is the unembedding alone */
+    const float *bias;
+    struct norm_weights norm; /* [d_embed], where config.head_transform */
 };
 
 struct model {
     struct model_config config;
-    struct layer *layers;   /* [n_layers] */
-    const float *embed;     /* [d_vocab, d_model] */
-    const float *pos_embed; /* [n_ctx, d_model] or NULL */
+    struct layer *layers;    /* [n_layers] */
+    const float *embed;      /* [d_vocab, d_embed] */
+    const float *pos_embed;  /* [n_ctx + position_offset, width of hook_embed] or NULL */
+    const float *type_embed; /* [n_token_types, width of hook_embed] or NULL */
+    struct norm_weights embed_norm;
+    struct matrix project_in; /* [d_model, d_embed] or data NULL */
+    const float *project_in_bias;
     struct norm_weights ln_final;
-    struct matrix unembed;     /* [d_vocab, d_model] */
+    struct head_weights head;
+    struct matrix unembed;     /* [d_vocab, d_embed] */
     const float *unembed_bias; /* [d_vocab] or NULL */
-    double *rope_frequency;    /* [rotary_dims / 2], radians per position, scaling applied, float32 values; NULL without
-                                  rotary */
+    struct rope ropes[MAX_ROPES];
+    size_t n_ropes;
+    double *alibi;   /* [n_heads] slopes, as they are added to scores; NULL without; owned */
+    bool alibi_bf16; /* slope * position is rounded to bfloat16 first, then times alibi_factor: Falcon */
+    double alibi_factor;
 
     struct tokenizer *tokenizer; /* NULL where the files have none */
     char *path;                  /* as found; "embedded tiny model" for that */

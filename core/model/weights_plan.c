@@ -202,10 +202,11 @@ static int bind_layer(struct binder *b, size_t layer)
     int rc;
     if ((rc = bind_norm(b, ROLE_LN1, layer, &w->ln1)) || (rc = bind_attention(b, layer, w)) ||
         (rc = bind_norm(b, ROLE_LN2, layer, &w->ln2)) ||
-        (c->gated_mlp && (rc = bind_matrix(b, ROLE_GATE, layer, c->d_mlp, c->d_model, 0, &w->gate, &w->gate_bias))) ||
-        (rc = bind_matrix(b, ROLE_UP, layer, c->d_mlp, c->d_model, 0, &w->up, &w->up_bias)))
+        (c->gated_mlp &&
+         (rc = bind_matrix(b, ROLE_GATE, layer, c->d_mlp, c->d_model, 0, &w->mlp.gate, &w->mlp.gate_bias))) ||
+        (rc = bind_matrix(b, ROLE_UP, layer, c->d_mlp, c->d_model, 0, &w->mlp.up, &w->mlp.up_bias)))
         return rc;
-    return bind_matrix(b, ROLE_DOWN, layer, c->d_model, c->d_mlp, 0, &w->down, &w->down_bias);
+    return bind_matrix(b, ROLE_DOWN, layer, c->d_model, c->d_mlp, 0, &w->mlp.down, &w->mlp.down_bias);
 }
 
 static int bind_table(struct binder *b, enum role role, size_t rows, const float **dest, struct load **out)
@@ -265,7 +266,7 @@ static int bind_embeddings(struct binder *b)
 static bool ignored(const struct binder *b, const char *name)
 {
     if (b->gguf) /* config_from_gguf has read it */
-        return !strcmp(name, GGUF_ROPE_DIVISORS) && b->m->rope_frequency;
+        return !strcmp(name, GGUF_ROPE_DIVISORS) && b->m->n_ropes;
     size_t n = strlen(b->prefix);
     if (strncmp(name, b->prefix, n))
         return false;

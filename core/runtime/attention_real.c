@@ -7,12 +7,14 @@
  */
 #include "core/runtime/internal_real.h"
 
+#include "core/base/half.h"
+
 #include <math.h>
 #include <string.h>
 
 struct attention {
     struct pass *p;
-    size_t layer, window;
+    size_t layer;
     bool edit_scores, edit_pattern;
     size_t heads_per_task, tasks_per_sequence;
     const struct sequence *observed; /* observed path */
@@ -25,11 +27,12 @@ struct head_keys {
     size_t stride, first;
 };
 
-/* Keys [first, last) that the queries at positions first .. last can see between them; hence half open. */
-static struct range visible(const struct attention *a, size_t first_query, size_t last_query)
+/* Keys that the queries at positions first .. last of a sequence can see between them, half open. */
+static struct range visible(const struct attention *a, const struct sequence *s, size_t first_query, size_t last_query)
 {
-    size_t begin = a->window && first_query + 1 > a->window ? first_query + 1 - a->window : 0;
-    return (struct range){ begin, last_query + 1 };
+    size_t n = a->p->past + s->prompt->n_tokens;
+    struct range first = visible_keys(a->p->model, a->layer, first_query, n);
+    return (struct range){ first.first, visible_keys(a->p->model, a->layer, last_query, n).last };
 }
 
 static size_t position(const struct attention *a, size_t active_row)
@@ -83,18 +86,46 @@ static struct head_keys keys_of(const struct attention *a, const struct sequence
     return (struct head_keys){ k + at, v + at, width, keys.first };
 }
 
+static double rounded_to_bf16(double x)
+{
+    return (double)bf16_to_f32_one(bf16_from_f32_one((float)x));
+}
+
+/* What is done to one query's scores of the keys that it sees: the cap (Gemma 2), ALiBi (Press et al. 2022). */
+static void adjust_scores(const struct attention *a, size_t head, size_t query, struct range keys, real *s)
+{
+    const struct model *m = a->p->model;
+    double cap = m->config.attn_softcap;
+    size_t n = keys.last - keys.first;
+    for (size_t j = 0; cap > 0 && j < n; j++)
+        s[j] = (real)(cap * tanh((double)s[j] / cap));
+    if (!m->alibi)
+        return;
+    double slope = m->alibi[head];
+    for (size_t j = 0; j < n; j++) {
+        size_t key = keys.first + j;
+        double bias = slope * ((double)key - (double)query);
+        if (m->alibi_bf16) /* Falcon rounds the product with the key's own position */
+            bias = m->alibi_factor * (rounded_to_bf16(slope * rounded_to_bf16((double)key)) -
+                                      rounded_to_bf16(slope * rounded_to_bf16((double)query)));
+        s[j] += (real)bias;
+    }
+}
+
 /* s[n, keys] = scaled q.k of one head for active rows first.., hidden edges -inf; column 0 is key keys.first. */
-static void scores(const struct attention *a, const struct head_keys *h, size_t head, size_t first, size_t n,
-                   struct range keys, real *s, size_t stride)
+static void scores(const struct attention *a, const struct sequence *sequence, const struct head_keys *h, size_t head,
+                   size_t first, size_t n, struct range keys, real *s, size_t stride)
 {
     const struct model_config *c = &a->p->model->config;
     size_t q_stride = c->n_heads * c->d_head;
     const real *q = (const real *)a->p->b.q + first * q_stride + head * c->d_head;
     REAL_GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)(keys.last - keys.first), (int)c->d_head,
-              (real)c->attn_scale, q, (int)q_stride, h->k + (keys.first - h->first) * h->stride, (int)h->stride, 0, s,
-              (int)stride);
+              (real)a->p->model->layers[a->layer].attn_scale, q, (int)q_stride,
+              h->k + (keys.first - h->first) * h->stride, (int)h->stride, 0, s, (int)stride);
     for (size_t i = 0; i < n; i++) {
-        struct range own = visible(a, position(a, first + i), position(a, first + i));
+        size_t query = position(a, first + i);
+        struct range own = visible(a, sequence, query, query);
+        adjust_scores(a, head, query, own, s + i * stride + own.first - keys.first);
         for (size_t j = keys.first; j < own.first; j++)
             s[i * stride + j - keys.first] = -(real)INFINITY;
         for (size_t j = own.last; j < keys.last; j++)
@@ -136,16 +167,16 @@ static void fused_task(void *arg, size_t index, int worker)
         return;
     last_head = last_head > p->model->config.n_heads ? p->model->config.n_heads : last_head;
     real *s = (real *)(void *)(p->b.scratch + (size_t)worker * p->b.scratch_bytes);
-    struct range all = visible(a, position(a, sequence->begin), position(a, sequence->end - 1));
+    struct range all = visible(a, sequence, position(a, sequence->begin), position(a, sequence->end - 1));
     struct head_keys h = { 0 };
     for (size_t head = first_head; head < last_head; head++) {
         if (head == first_head || head % per_group == 0)
             h = keys_of(a, sequence, head / per_group, all, s + QUERY_BLOCK * p->longest);
         for (size_t row = sequence->begin, n; row < sequence->end; row += n) {
             n = block_rows(sequence, row);
-            struct range keys = visible(a, position(a, row), position(a, row + n - 1));
+            struct range keys = visible(a, sequence, position(a, row), position(a, row + n - 1));
             size_t stride = keys.last - keys.first;
-            scores(a, &h, head, row, n, keys, s, stride);
+            scores(a, sequence, &h, head, row, n, keys, s, stride);
             if (a->edit_scores)
                 edit_edges(p, SITE_SCORES, a->layer, sequence, head, row, n, keys.first, s, stride);
             softmax_rows(a, n, keys, s, stride);
@@ -169,13 +200,13 @@ static void observed_task(void *arg, size_t head, int worker)
     struct head_keys h = keys_of(a, sequence, group, (struct range){ 0, n_tokens }, NULL);
     for (size_t row = sequence->begin, n; row < sequence->end; row += n) {
         n = block_rows(sequence, row);
-        struct range keys = visible(a, position(a, row), position(a, row + n - 1));
+        struct range keys = visible(a, sequence, position(a, row), position(a, row + n - 1));
         real *lines = square + p->b.token[row] * n_tokens, *s = lines + keys.first;
         switch (a->step) {
         case SCORES:
             for (size_t i = 0; i < n * n_tokens; i++)
                 lines[i] = -(real)INFINITY;
-            scores(a, &h, head, row, n, keys, s, n_tokens);
+            scores(a, sequence, &h, head, row, n, keys, s, n_tokens);
             break;
         case SOFTMAX:
             for (size_t i = 0; i < n; i++)
@@ -219,7 +250,6 @@ int attend(struct pass *p, size_t layer, struct err *err)
     struct attention a = {
         .p = p,
         .layer = layer,
-        .window = p->model->layers[layer].window,
         .edit_scores = scores_touch & TOUCH_EDIT,
         .edit_pattern = pattern_touch & TOUCH_EDIT,
         .heads_per_task = c->n_heads,

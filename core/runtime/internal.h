@@ -10,6 +10,7 @@
 #ifndef STRATA_RUNTIME_INTERNAL_H
 #define STRATA_RUNTIME_INTERNAL_H
 
+#include "core/base/ranges.h"
 #include "core/runtime/collect.h"
 #include "core/runtime/kernels.h"
 #include "core/runtime/runtime.h"
@@ -50,16 +51,20 @@ struct sequence {
 
 /* Working memory, carved from one block; types are real[...] unless said. */
 struct buffers {
-    void *resid, *normed, *delta; /* [rows, d_model] */
+    void *resid, *normed, *delta; /* [rows, d_model or d_embed] */
     void *mean, *scale;           /* [rows] */
     void *q, *z;                  /* [rows, n_heads * d_head] */
     void *k, *v;                  /* [rows, n_kv_heads * d_head] */
-    void *pre, *linear;           /* [rows, d_mlp]; linear only where gated */
-    void *edges;          /* [n_heads, tokens, tokens] of the longest prompt, where scores or pattern are read */
-    void *result;         /* [CHUNK_ROWS, n_heads, d_model], where hook_result is touched */
-    void *final, *logits; /* [final rows, d_model], [CHUNK_ROWS, d_vocab] */
-    void *value;          /* one row of any touched site: what an edit puts there */
-    char *scratch;        /* scratch_bytes for each worker */
+    void *pre, *linear;           /* [rows, d_mlp or d_shared]; linear only where gated */
+    void *edges;   /* [n_heads, tokens, tokens] of the longest prompt, where scores or pattern are read */
+    void *result;  /* [CHUNK_ROWS, n_heads or n_experts, d_model], where that result site is touched */
+    void *experts; /* [rows, n_experts] weights of the experts */
+    void *gathered, *gathered_out; /* [rows, d_model] of one expert */
+    size_t *gathered_rows;         /* [rows] */
+    void *final, *logits;          /* [final rows, d_model], [CHUNK_ROWS, d_vocab] */
+    void *head;                    /* [final rows, d_embed], where the head transforms */
+    void *value;                   /* one row of any touched site: what an edit puts there */
+    char *scratch;                 /* scratch_bytes for each worker */
     size_t scratch_bytes;
     unsigned char *touched; /* [N_SITES * n_layers] enum touch */
     /* Of each active row: its sequence, and its token's number in the prompt. */
@@ -115,9 +120,10 @@ struct runtime {
     const struct kernels_f64 *k64;
     char *memory; /* block behind struct buffers, grown when a batch needs more */
     size_t memory_bytes;
-    void *cosine, *sine; /* [rope_positions, rotary_dims / 2] */
+    void *cosine[MAX_ROPES], *sine[MAX_ROPES]; /* [rope_positions, rotary_dims / 2] of each of the model's ropes */
     size_t rope_positions;
-    char *unembed_scratch; /* f64: WIDEN_ROWS weight rows for each worker */
+    char *head_scratch; /* head_scratch_bytes for each worker: two states; f64: WIDEN_ROWS weight rows too */
+    size_t head_scratch_bytes;
 };
 
 static inline size_t real_bytes(enum precision precision)
@@ -130,6 +136,16 @@ static inline size_t site_order(enum site site, size_t layer, size_t n_layers)
 {
     size_t stage = site_row(site)->per_layer ? layer + 1 : site < SITE_RESID_PRE ? 0 : n_layers + 1;
     return stage * N_SITES + site;
+}
+
+/* Keys that a query of a prompt of n_tokens can see, half open. */
+static inline struct range visible_keys(const struct model *m, size_t layer, size_t query, size_t n_tokens)
+{
+    size_t window = m->layers[layer].window, last = query + 1;
+    size_t first = window && query + 1 > window ? query + 1 - window : 0;
+    if (m->config.bidirectional)
+        last = window && query + window < n_tokens ? query + window : n_tokens;
+    return (struct range){ first, last };
 }
 
 /* Row of a sequence's token among the batch's rows. */
@@ -164,8 +180,8 @@ bool pass_edits_edges(const struct edit_list *edits);
 
 int forward_f32(struct pass *p, struct err *err);
 int forward_f64(struct pass *p, struct err *err);
-void final_norm_f32(struct runtime *rt, const float *states, size_t n, float *out);
-void final_norm_f64(struct runtime *rt, const double *states, size_t n, double *out);
+void head_input_f32(struct runtime *rt, const float *states, size_t n, float *out, void *scratch);
+void head_input_f64(struct runtime *rt, const double *states, size_t n, double *out, void *scratch);
 void unembed_f32(struct runtime *rt, const float *normed, size_t n, size_t first, size_t n_vocab, float *logits,
                  void *scratch);
 void unembed_f64(struct runtime *rt, const double *normed, size_t n, size_t first, size_t n_vocab, double *logits,

@@ -5,10 +5,21 @@
 #include "core/runtime/internal.h"
 #include "core/runtime/real.h"
 
+#include <stdatomic.h>
+
 #define matmul REAL_NAME(matmul)
 #define matmuls REAL_NAME(matmuls)
 #define matmul_part REAL_NAME(matmul_part)
 #define attend REAL_NAME(attend)
+#define for_rows REAL_NAME(for_rows)
+#define norm_rows REAL_NAME(norm_rows)
+#define hooked_norm REAL_NAME(hooked_norm)
+#define hooked_mlp REAL_NAME(hooked_mlp)
+#define row_job REAL_NAME(row_job)
+#define attention_out REAL_NAME(attention_out)
+#define mlp_output REAL_NAME(mlp_output)
+#define sublayer_output REAL_NAME(sublayer_output)
+#define finish_logits REAL_NAME(finish_logits)
 #define visit_rows REAL_NAME(visit_rows)
 #define visit_edges REAL_NAME(visit_edges)
 #define edit_edges REAL_NAME(edit_edges)
@@ -43,6 +54,42 @@ void matmuls(struct pass *p, const struct product *products, size_t n, const rea
 /* Outputs [first, first + n) only, on the calling thread; f64 widens weights into scratch[WIDEN_ROWS * w->n_in]. */
 void matmul_part(const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows, size_t first,
                  size_t n, real *y, size_t y_stride, void *scratch);
+
+/* What a step over rows needs; each step says which of these it reads. */
+struct row_job {
+    struct pass *p;
+    void (*step)(const struct row_job *job, size_t row);
+    size_t n_rows, width, layer, rope;
+    const struct norm_weights *norm;
+    const real *in;
+    real *out, factor;
+    atomic_bool *odd; /* set when a row holds NaN or Inf */
+};
+/* step(job, row) for n_rows rows, shared out among the threads. */
+void for_rows(struct row_job job, void (*step)(const struct row_job *job, size_t row));
+
+/* out[n_rows, width] = hooked_norm(in); out may be in. Nobody can look. */
+void norm_rows(struct pass *p, const struct norm_weights *w, const real *in, real *out, size_t width, size_t n_rows);
+/* The same through the sites scale, normalized and out, which are consecutive in SITES. `rows` as visit_rows's index.
+ */
+int hooked_norm(struct pass *p, const struct norm_weights *w, enum site scale_site, size_t layer, const real *in,
+                real *out, size_t width, size_t n_rows, const size_t *rows, struct err *err);
+
+/* b.delta = the MLP of x[rows, d_model], through its sites to hook_mlp_out. x is not b.delta. */
+int hooked_mlp(struct pass *p, const real *x, size_t layer, struct err *err);
+/* From what a sublayer returns, in b.delta, to what is added to the stream: norm or factor, and their sites. */
+struct sublayer {
+    enum site raw, post_scale, out;
+};
+extern const struct sublayer attention_out, mlp_output;
+int sublayer_output(struct pass *p, size_t layer, const struct sublayer *s, struct err *err);
+
+/* Factor and soft-cap of logits (Gemma 2, Cohere, Granite), in place. */
+void finish_logits(const struct model_config *c, real *logits, size_t n);
+static inline bool has_finishing(const struct model_config *c)
+{
+    return c->logit_scale != 1 || c->logit_softcap > 0;
+}
 
 /* From b.q, b.k, b.v (rotated) to b.z, through the scores and pattern sites. */
 int attend(struct pass *p, size_t layer, struct err *err);

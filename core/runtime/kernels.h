@@ -33,6 +33,8 @@
     void (*activate)(enum activation kind, const real *pre, const real *linear, size_t n, real *out);                  \
     /* rotates the pairs (x[i], x[i + half]) by the angles whose cosines and sines are given (half-split layout) */    \
     void (*rotate)(real * x, const real *cosine, const real *sine, size_t half);                                       \
+    /* rotates the neighbours (x[2i], x[2i + 1]) */                                                                    \
+    void (*rotate_pairs)(real * x, const real *cosine, const real *sine, size_t half);                                 \
     bool (*all_finite)(const real *x, size_t n);
 
 struct kernels_f32 {

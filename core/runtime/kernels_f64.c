@@ -87,6 +87,15 @@ static void rotate(double *x, const double *cosine, const double *sine, size_t h
     }
 }
 
+static void rotate_pairs(double *x, const double *cosine, const double *sine, size_t half)
+{
+    for (size_t i = 0; i < half; i++) {
+        double a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosine[i] - b * sine[i];
+        x[2 * i + 1] = b * cosine[i] + a * sine[i];
+    }
+}
+
 static bool all_finite(const double *x, size_t n)
 {
     bool finite = true;
@@ -96,7 +105,7 @@ static bool all_finite(const double *x, size_t n)
 }
 
 static const struct kernels_f64 table = {
-    norm_stats, normalize, gain_bias, add, add_bias, softmax, activate, rotate, all_finite,
+    norm_stats, normalize, gain_bias, add, add_bias, softmax, activate, rotate, rotate_pairs, all_finite,
 };
 
 const struct kernels_f64 *kernels_f64(void)

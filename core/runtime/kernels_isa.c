@@ -197,6 +197,15 @@ static void rotate(float *x, const float *cosine, const float *sine, size_t half
     }
 }
 
+static void rotate_pairs(float *x, const float *cosine, const float *sine, size_t half)
+{
+    for (size_t i = 0; i < half; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosine[i] - b * sine[i];
+        x[2 * i + 1] = b * cosine[i] + a * sine[i];
+    }
+}
+
 static bool all_finite(const float *x, size_t n)
 {
     ivec bad = { 0 };
@@ -212,5 +221,5 @@ static bool all_finite(const float *x, size_t n)
 }
 
 const struct kernels_f32 ISA_NAME(kernels_table) = {
-    norm_stats, normalize, gain_bias, add, add_bias, softmax, activate, rotate, all_finite,
+    norm_stats, normalize, gain_bias, add, add_bias, softmax, activate, rotate, rotate_pairs, all_finite,
 };

@@ -6,6 +6,7 @@
  */
 #include "core/runtime/internal_real.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { LEAST_COLUMNS = 96, LEAST_ROWS = 64 };
@@ -137,6 +138,16 @@ void matmul(struct pass *p, const struct matrix *w, const float *bias, const rea
     matmuls(p, &one, 1, x, x_stride, rows);
 }
 
+void finish_logits(const struct model_config *c, real *logits, size_t n)
+{
+    if (c->logit_scale != 1)
+        for (size_t i = 0; i < n; i++)
+            logits[i] *= (real)c->logit_scale;
+    if (c->logit_softcap > 0)
+        for (size_t i = 0; i < n; i++)
+            logits[i] = (real)(c->logit_softcap * tanh((double)logits[i] / c->logit_softcap));
+}
+
 void REAL_NAME(unembed)(struct runtime *rt, const real *normed, size_t n, size_t first, size_t n_vocab, real *logits,
                         void *scratch)
 {
@@ -144,6 +155,7 @@ void REAL_NAME(unembed)(struct runtime *rt, const real *normed, size_t n, size_t
     /* Logits start at column 0 of the caller's block, so the view of W_U starts at the block too. */
     struct matrix block = m->unembed;
     block.data += block.in_major ? first : first * block.stride;
-    matmul_part(&block, m->unembed_bias ? m->unembed_bias + first : NULL, normed, m->config.d_model, n, 0, n_vocab,
+    matmul_part(&block, m->unembed_bias ? m->unembed_bias + first : NULL, normed, m->config.d_embed, n, 0, n_vocab,
                 logits, n_vocab, scratch);
+    finish_logits(&m->config, logits, n * n_vocab);
 }

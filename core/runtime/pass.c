@@ -21,25 +21,33 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
 {
     size_t used = 0, real = real_bytes(precision);
     size_t query = c->n_heads * c->d_head, key = c->n_kv_heads * c->d_head;
-    b->resid = carve(base, &used, s->rows * c->d_model, real);
-    b->normed = carve(base, &used, s->rows * c->d_model, real);
-    b->delta = carve(base, &used, s->rows * c->d_model, real);
+    size_t stream = c->d_embed > c->d_model ? c->d_embed : c->d_model;
+    size_t neurons = c->d_shared > c->d_mlp ? c->d_shared : c->d_mlp, expert_rows = c->n_experts ? s->rows : 0;
+    size_t results = c->n_experts > c->n_heads ? c->n_experts : c->n_heads;
+    b->resid = carve(base, &used, s->rows * stream, real);
+    b->normed = carve(base, &used, s->rows * stream, real);
+    b->delta = carve(base, &used, s->rows * stream, real);
     b->mean = carve(base, &used, s->rows, real);
     b->scale = carve(base, &used, s->rows, real);
     b->q = carve(base, &used, s->rows * query, real);
     b->z = carve(base, &used, s->rows * query, real);
     b->k = carve(base, &used, s->rows * key, real);
     b->v = carve(base, &used, s->rows * key, real);
-    b->pre = carve(base, &used, s->rows * c->d_mlp, real);
-    b->linear = carve(base, &used, c->gated_mlp ? s->rows * c->d_mlp : 0, real);
+    b->pre = carve(base, &used, s->rows * neurons, real);
+    b->linear = carve(base, &used, c->gated_mlp ? s->rows * neurons : 0, real);
+    b->experts = carve(base, &used, expert_rows * c->n_experts, real);
+    b->gathered = carve(base, &used, expert_rows * c->d_model, real);
+    b->gathered_out = carve(base, &used, expert_rows * c->d_model, real);
     b->edges = carve(base, &used, s->edges ? c->n_heads * s->longest * s->longest : 0, real);
-    b->result = carve(base, &used, s->result ? CHUNK_ROWS * c->n_heads * c->d_model : 0, real);
+    b->result = carve(base, &used, s->result ? CHUNK_ROWS * results * c->d_model : 0, real);
     b->final = carve(base, &used, s->final_rows * c->d_model, real);
+    b->head = carve(base, &used, c->unembedding ? s->final_rows * c->d_embed : 0, real);
     b->logits = carve(base, &used, s->logits ? CHUNK_ROWS * c->d_vocab : 0, real);
 
-    size_t widest = query > c->d_mlp ? query : c->d_mlp;
-    widest = widest > c->d_model ? widest : c->d_model;
-    size_t value = s->result && c->n_heads * c->d_model > widest ? c->n_heads * c->d_model : widest;
+    size_t widest = query > neurons ? query : neurons;
+    widest = widest > stream ? widest : stream;
+    widest = widest > c->n_experts ? widest : c->n_experts;
+    size_t value = s->result && results * c->d_model > widest ? results * c->d_model : widest;
     b->value = carve(base, &used, s->logits && c->d_vocab > value ? c->d_vocab : value, real);
     /* A replay also puts together the keys and values of one head there. */
     size_t scores = (QUERY_BLOCK + (s->replay ? 2 * c->d_head : 0)) * s->longest * real;
@@ -54,6 +62,7 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
     b->key_token = carve(base, &used, s->rows, sizeof(size_t));
     b->view_rows = carve(base, &used, s->rows, sizeof(size_t));
     b->final_rows = carve(base, &used, s->final_rows, sizeof(size_t));
+    b->gathered_rows = carve(base, &used, expert_rows, sizeof(size_t));
     return used;
 }
 
@@ -76,13 +85,14 @@ static bool edits_any(const struct edit_list *edits, enum site site)
 void pass_shape_flags(struct shape *s, const struct model_config *c, const struct site_set *reads)
 {
     s->edges = reads_any(reads, SITE_SCORES, c->n_layers) || reads_any(reads, SITE_PATTERN, c->n_layers);
-    s->result = s->result || reads_any(reads, SITE_RESULT, c->n_layers);
+    s->result =
+        s->result || reads_any(reads, SITE_RESULT, c->n_layers) || reads_any(reads, SITE_EXPERT_RESULT, c->n_layers);
     s->logits = s->logits || reads_any(reads, SITE_LOGITS, c->n_layers);
 }
 
 void pass_shape_edits(struct shape *s, const struct edit_list *edits)
 {
-    s->result = s->result || edits_any(edits, SITE_RESULT);
+    s->result = s->result || edits_any(edits, SITE_RESULT) || edits_any(edits, SITE_EXPERT_RESULT);
     s->logits = s->logits || edits_any(edits, SITE_LOGITS);
 }
 
@@ -97,7 +107,7 @@ size_t runtime_memory(const struct model *model, enum precision precision, int n
     struct buffers b;
     struct shape s = { .rows = n_rows, .final_rows = n_rows, .longest = n_tokens };
     pass_shape_flags(&s, &model->config, reads);
-    size_t rope = 2 * model->config.n_ctx * model->config.rotary_dims / 2 * real_bytes(precision);
+    size_t rope = 2 * model->n_ropes * model->config.n_ctx * model->config.rotary_dims / 2 * real_bytes(precision);
     return pass_lay_out(&b, &model->config, precision, n_threads, &s, NULL) + rope;
 }
 
@@ -122,7 +132,22 @@ int pass_check_prompt(const struct model_config *c, const struct prompt *prompt,
  * with float32 angles, which far into a context differ from exact ones by more
  * than 1e-5.
  */
-static int make_rope(struct runtime *rt, size_t n, struct err *err)
+static void fill_rope(struct runtime *rt, const struct rope *rope, size_t count, size_t half, size_t which)
+{
+    for (size_t i = 0; i < count; i++) {
+        float angle = (float)(i / half) * (float)rope->frequency[i % half];
+        double cosine = cos((double)angle) * rope->scale, sine = sin((double)angle) * rope->scale;
+        if (rt->precision == PRECISION_F64) {
+            ((double *)rt->cosine[which])[i] = cosine;
+            ((double *)rt->sine[which])[i] = sine;
+        } else {
+            ((float *)rt->cosine[which])[i] = (float)cosine;
+            ((float *)rt->sine[which])[i] = (float)sine;
+        }
+    }
+}
+
+static int make_ropes(struct runtime *rt, size_t n, struct err *err)
 {
     size_t half = rt->model->config.rotary_dims / 2, count;
     if (!half || n <= rt->rope_positions)
@@ -130,23 +155,15 @@ static int make_rope(struct runtime *rt, size_t n, struct err *err)
     n = n < 256 ? 256 : n;
     if (!size_mul(n, half, &count))
         return err_nomem(err, "the rotary table");
-    free(rt->cosine);
-    free(rt->sine);
     rt->rope_positions = 0;
-    rt->cosine = mem_aligned(count, real_bytes(rt->precision));
-    rt->sine = mem_aligned(count, real_bytes(rt->precision));
-    if (!rt->cosine || !rt->sine)
-        return err_nomem(err, "the rotary table");
-    for (size_t i = 0; i < count; i++) {
-        float angle = (float)(i / half) * (float)rt->model->rope_frequency[i % half];
-        double cosine = cos((double)angle), sine = sin((double)angle);
-        if (rt->precision == PRECISION_F64) {
-            ((double *)rt->cosine)[i] = cosine;
-            ((double *)rt->sine)[i] = sine;
-        } else {
-            ((float *)rt->cosine)[i] = (float)cosine;
-            ((float *)rt->sine)[i] = (float)sine;
-        }
+    for (size_t i = 0; i < rt->model->n_ropes; i++) {
+        free(rt->cosine[i]);
+        free(rt->sine[i]);
+        rt->cosine[i] = mem_aligned(count, real_bytes(rt->precision));
+        rt->sine[i] = mem_aligned(count, real_bytes(rt->precision));
+        if (!rt->cosine[i] || !rt->sine[i])
+            return err_nomem(err, "the rotary table");
+        fill_rope(rt, &rt->model->ropes[i], count, half, i);
     }
     rt->rope_positions = n;
     return 0;
@@ -171,7 +188,7 @@ int pass_make_room(struct pass *p, const struct shape *s, struct err *err)
             return err_set(err, ERR_NOMEM, "out of memory: the batch needs %zu MiB of working memory", bytes >> 20);
         rt->memory_bytes = bytes;
     }
-    int rc = make_rope(rt, p->longest, err);
+    int rc = make_ropes(rt, p->longest, err);
     if (rc)
         return rc;
     pass_lay_out(&p->b, c, rt->precision, threads, s, rt->memory);

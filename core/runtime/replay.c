@@ -91,7 +91,7 @@ static bool keeps_final_sites(const struct site_set *kept)
 {
     struct site_ref ref;
     for (size_t cursor = 0; site_set_next(kept, &cursor, &ref);)
-        if (ref.site > SITE_RESID_POST)
+        if (!site_row(ref.site)->per_layer && ref.site > SITE_RESID_PRE)
             return true;
     return false;
 }
@@ -232,10 +232,11 @@ static bool leaves_row(const struct replay *r, const struct sequence *s, const s
 }
 
 /* Whether an edit of attention edges reaches any edge of this query that the mask lets through. */
-static bool reaches_edge(const struct replay *r, const struct row_edit *row, size_t layer, size_t query)
+static bool reaches_edge(const struct replay *r, const struct row_edit *row, size_t layer, size_t query,
+                         size_t n_tokens)
 {
-    size_t window = r->rt->model->layers[layer].window;
-    for (size_t key = window && query + 1 > window ? query + 1 - window : 0; key <= query; key++)
+    struct range visible = visible_keys(r->rt->model, layer, query, n_tokens);
+    for (size_t key = visible.first; key < visible.last; key++)
         if (row->keys[key])
             return true;
     return false;
@@ -246,7 +247,7 @@ static bool changes_row(const struct replay *r, const struct sequence *s, const 
 {
     if (!row->at[token] || leaves_row(r, s, row, layer, token))
         return false;
-    return !row->keys || reaches_edge(r, row, layer, token);
+    return !row->keys || reaches_edge(r, row, layer, token, s->prompt->n_tokens);
 }
 
 /* One variant's part of a schedule: tokens are columns. */
@@ -268,7 +269,7 @@ static size_t mark_entries(const struct replay *r, const struct sequence *s, siz
         bool per_layer = site_row(e->site)->per_layer;
         /* What changes the final norm alone enters with the last layer, which is then computed again. */
         bool here = per_layer ? layer >= e->first_layer && layer <= e->last_layer
-                              : e->site > SITE_RESID_POST && layer + 1 == n_layers;
+                              : e->site > SITE_RESID_PRE && layer + 1 == n_layers;
         for (size_t t = 0; here && t < n; t++) {
             if (!changes_row(r, s, row, layer, t))
                 continue;
@@ -295,32 +296,43 @@ static size_t first_marked(const unsigned char *mask, size_t n)
     return at ? (size_t)(at - mask) : n;
 }
 
+/* The first row whose next layer differs. */
+static size_t first_changed(const unsigned char *active, size_t n, bool both_ways)
+{
+    size_t first = first_marked(active, n);
+    return both_ways && first < n ? 0 : first;
+}
+
 /*
  * A row that changes in one layer changes every later query of the next: from its first change on, a variant needs
- * the rows first .. last wanted. In the last layer, rows that are not wanted matter through their keys and values only.
+ * the rows first .. last wanted; in an encoder, every row. In the last layer, rows that are not wanted matter through
+ * their keys and values only.
  */
 static void schedule_variant(const struct replay *r, const struct sequence *s, struct plan_rows *p)
 {
     size_t n = p->n_tokens, end = n;
     const unsigned char *wanted = r->wanted + r->base.first_row[s->run];
-    while (end && !wanted[end - 1])
+    bool both_ways = r->kept.config->bidirectional;
+    while (end && !wanted[end - 1] && !both_ways)
         end--;
     memset(p->embed, 0, n);
     memset(p->active, 0, n * r->kept.config->n_layers);
     mark_embedding(r, s, p->embed);
     memset(p->embed + end, 0, n - end);
-    size_t changed = first_marked(p->embed, end);
+    size_t changed = first_changed(p->embed, end, both_ways);
     for (size_t l = 0; l <= r->last_layer; l++) {
         unsigned char *active = p->active + l * n;
         size_t keys = mark_entries(r, s, l, active);
         keys = keys < changed ? keys : changed;
+        if (both_ways && keys < n)
+            keys = 0;
         for (size_t t = 0; t < n; t++) {
             if (t >= keys)
                 active[t] = 1;
             if (t >= end || (l == r->last_layer && keys >= end && !wanted[t]))
                 active[t] = 0;
         }
-        changed = first_marked(active, end);
+        changed = first_changed(active, end, both_ways);
     }
 }
 

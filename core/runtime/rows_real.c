@@ -64,7 +64,8 @@ void narrow_rows(struct pass *p)
     if (!wanted || (touched(p, SITE_SCORES, p->last_layer) & TOUCH_READ) ||
         (touched(p, SITE_PATTERN, p->last_layer) & TOUCH_READ))
         return;
-    real *resid = p->b.resid, *q = p->b.q;
+    real *resid = p->b.resid, *q = p->b.q, *normed = p->b.normed;
+    bool parallel = p->model->config.block == BLOCK_PARALLEL; /* the MLP reads the norm that attention has read */
     for (size_t i = 0; i < p->n_sequences; i++) {
         struct sequence *s = &p->sequences[i];
         size_t begin = n;
@@ -74,6 +75,8 @@ void narrow_rows(struct pass *p)
             if (n != row) {
                 memcpy(resid + n * d, resid + row * d, d * sizeof *resid);
                 memcpy(q + n * query, q + row * query, query * sizeof *q);
+                if (parallel)
+                    memcpy(normed + n * d, normed + row * d, d * sizeof *normed);
                 p->b.sequence[n] = i;
                 p->b.token[n] = p->b.token[row];
             }

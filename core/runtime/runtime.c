@@ -25,13 +25,12 @@ int runtime_create(struct runtime **out, const struct model *model, struct pool 
     rt->precision = precision;
     rt->k32 = kernels_f32();
     rt->k64 = kernels_f64();
-    if (precision == PRECISION_F64) {
-        rt->unembed_scratch =
-            mem_aligned((size_t)pool_threads(pool), WIDEN_ROWS * model->config.d_model * sizeof(double));
-        if (!rt->unembed_scratch) {
-            runtime_free(rt);
-            return err_nomem(err, "the runtime");
-        }
+    size_t states = model->config.d_model + model->config.d_embed;
+    rt->head_scratch_bytes = (precision == PRECISION_F64 ? WIDEN_ROWS + 1 : 1) * states * real_bytes(precision);
+    rt->head_scratch = mem_aligned((size_t)pool_threads(pool), rt->head_scratch_bytes);
+    if (!rt->head_scratch) {
+        runtime_free(rt);
+        return err_nomem(err, "the runtime");
     }
     *out = rt;
     return 0;
@@ -42,9 +41,11 @@ void runtime_free(struct runtime *rt)
     if (!rt)
         return;
     free(rt->memory);
-    free(rt->cosine);
-    free(rt->sine);
-    free(rt->unembed_scratch);
+    for (size_t i = 0; i < MAX_ROPES; i++) {
+        free(rt->cosine[i]);
+        free(rt->sine[i]);
+    }
+    free(rt->head_scratch);
     free(rt);
 }
 
@@ -204,22 +205,24 @@ int runtime_forward(struct runtime *rt, const struct forward *f, struct err *err
     return rc;
 }
 
-void runtime_final_norm(struct runtime *rt, const void *states, size_t n, void *out)
+static void *head_scratch(const struct runtime *rt, int worker)
 {
-    if (rt->precision == PRECISION_F64)
-        final_norm_f64(rt, states, n, out);
-    else
-        final_norm_f32(rt, states, n, out);
+    return rt->head_scratch + (size_t)worker * rt->head_scratch_bytes;
 }
 
-void runtime_unembed(struct runtime *rt, const void *normed, size_t n, size_t first, size_t n_vocab, void *logits,
+void runtime_head_input(struct runtime *rt, const void *states, size_t n, void *out, int worker)
+{
+    if (rt->precision == PRECISION_F64)
+        head_input_f64(rt, states, n, out, head_scratch(rt, worker));
+    else
+        head_input_f32(rt, states, n, out, head_scratch(rt, worker));
+}
+
+void runtime_unembed(struct runtime *rt, const void *inputs, size_t n, size_t first, size_t n_vocab, void *logits,
                      int worker)
 {
-    char *scratch = rt->unembed_scratch;
-    if (scratch)
-        scratch += (size_t)worker * WIDEN_ROWS * rt->model->config.d_model * sizeof(double);
     if (rt->precision == PRECISION_F64)
-        unembed_f64(rt, normed, n, first, n_vocab, logits, scratch);
+        unembed_f64(rt, inputs, n, first, n_vocab, logits, head_scratch(rt, worker));
     else
-        unembed_f32(rt, normed, n, first, n_vocab, logits, scratch);
+        unembed_f32(rt, inputs, n, first, n_vocab, logits, NULL);
 }

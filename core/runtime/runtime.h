@@ -124,15 +124,17 @@ size_t runtime_memory(const struct model *model, enum precision precision, int n
 size_t runtime_batch_rows(void);
 
 /*
- * The lens convention's final norm: its mean and scale recomputed on each of n states [n, d_model], in
- * the runtime's precision. out may be states.
+ * What the unembedding reads, out[n, d_embed], for n states of the stream [n, d_model], in the runtime's precision:
+ * the final norm, its mean and scale recomputed on each state (the lens convention), then a masked-LM head's
+ * transformation. out may be states. One thread's work, as runtime_unembed.
  */
-void runtime_final_norm(struct runtime *rt, const void *states, size_t n, void *out);
+void runtime_head_input(struct runtime *rt, const void *states, size_t n, void *out, int worker);
 /*
- * Logits [n, n_vocab] (row stride n_vocab) of tokens [first, first + n_vocab) for normed states [n, d_model],
- * with the unembedding's bias. One thread's work, for use inside pool tasks; `worker` is the task's worker number.
+ * Logits [n, n_vocab] (row stride n_vocab) of tokens [first, first + n_vocab) for inputs [n, d_embed], with the
+ * unembedding's bias, the logits' factor and soft-cap. One thread's work, for use inside pool tasks; `worker` is the
+ * task's worker number.
  */
-void runtime_unembed(struct runtime *rt, const void *normed, size_t n, size_t first, size_t n_vocab, void *logits,
+void runtime_unembed(struct runtime *rt, const void *inputs, size_t n, size_t first, size_t n_vocab, void *logits,
                      int worker);
 
 #endif

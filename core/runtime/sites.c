@@ -70,20 +70,58 @@ const char *site_bridge_name(enum site site, const struct model_config *config)
 
 const char *site_missing(enum site site, const struct model_config *config)
 {
-    bool exists = true;
+    bool exists = true, gated = config->gated_mlp, experts = config->n_experts;
     switch (rows[site].condition) {
     case SITE_IF_ALWAYS:
         break;
     case SITE_IF_POSITIONS:
         exists = config->position == POSITION_LEARNED;
         break;
+    case SITE_IF_TYPES:
+        exists = config->n_token_types;
+        break;
+    case SITE_IF_FULL_EMBED:
+        exists = model_embeds_a_sum(config) && config->embed_norm;
+        break;
     case SITE_IF_ROTARY:
         exists = config->position == POSITION_ROTARY;
         break;
+    case SITE_IF_LN1:
+        exists = config->block != BLOCK_POST && config->ln1;
+        break;
+    case SITE_IF_LN2:
+        exists = config->block != BLOCK_POST && config->ln2;
+        break;
+    case SITE_IF_SEQUENTIAL:
+        exists = config->block != BLOCK_PARALLEL;
+        break;
+    case SITE_IF_SUBLAYER_NORMS:
+        exists = config->sublayer_norms;
+        break;
+    case SITE_IF_POST_NORM:
+        exists = config->block == BLOCK_POST;
+        break;
+    case SITE_IF_DENSE:
+        exists = !experts;
+        break;
     case SITE_IF_GATED:
-        exists = config->gated_mlp;
+        exists = gated && !experts;
+        break;
+    case SITE_IF_EXPERTS:
+        exists = experts;
+        break;
+    case SITE_IF_FINAL_NORM:
+        exists = config->final_norm;
+        break;
+    case SITE_IF_HEAD_TRANSFORM:
+        exists = config->head_transform;
+        break;
+    case SITE_IF_UNEMBEDDING:
+        exists = config->unembedding;
         break;
     }
+    if (!exists && rows[site].condition == SITE_IF_GATED && experts)
+        return reasons[SITE_IF_DENSE];
     return exists ? NULL : reasons[rows[site].condition];
 }
 
@@ -102,6 +140,16 @@ int site_shape(enum site site, const struct model_config *config, size_t dims[2]
     case AXES_MODEL:
         dims[0] = config->d_model;
         return 1;
+    case AXES_EMBED:
+        dims[0] = model_embed_width(config);
+        return 1;
+    case AXES_EXPERTS:
+        dims[0] = config->n_experts;
+        return 1;
+    case AXES_EXPERT_RESULT:
+        dims[0] = config->n_experts;
+        dims[1] = config->d_model;
+        return 2;
     case AXES_SCALE:
         dims[0] = 1;
         return 1;
@@ -147,6 +195,10 @@ size_t site_units(enum site site, const struct model_config *config, const char 
     case AXES_KEY:
         *what = "KV head";
         return config->n_kv_heads;
+    case AXES_EXPERTS:
+    case AXES_EXPERT_RESULT:
+        *what = "expert";
+        return config->n_experts;
     case AXES_NEURONS:
         *what = "neuron";
         return config->d_mlp;
@@ -168,25 +220,47 @@ static int shown(struct piece p)
     return p.len < 120 ? (int)p.len : 120;
 }
 
+/* Of two rows of one name, the one that the model has; of two that it lacks, the first. */
+static enum site better(enum site found, int s, const struct model_config *config)
+{
+    return found == N_SITES || (site_missing(found, config) && !site_missing((enum site)s, config)) ? (enum site)s
+                                                                                                    : found;
+}
+
 /* A full name without "blocks.L.", or a bridge name; N_SITES when there is none. */
 static enum site find_name(struct piece name, bool per_layer, const struct model_config *config)
 {
+    enum site found = N_SITES;
     for (int s = 0; s < N_SITES; s++)
         if (rows[s].per_layer == per_layer && equals(name, rows[s].name))
-            return (enum site)s;
-    for (int s = 0; s < N_SITES; s++) {
+            found = better(found, s, config);
+    for (int s = 0; s < N_SITES && (found == N_SITES || site_missing(found, config)); s++) {
         const char *bridge = site_bridge_name((enum site)s, config);
         if (rows[s].per_layer == per_layer && bridge && equals(name, bridge))
-            return (enum site)s;
+            found = better(found, s, config);
     }
-    return N_SITES;
+    return found;
 }
 
-static enum site find_short(struct piece name)
+bool site_listed(enum site site, const struct model_config *config)
 {
+    struct piece name = { rows[site].name, strlen(rows[site].name) };
+    if (config)
+        return !site_missing(site, config) || find_name(name, rows[site].per_layer, config) == site;
+    for (int s = 0; s < (int)site; s++)
+        if (rows[s].per_layer == rows[site].per_layer && equals(name, rows[s].name))
+            return false;
+    return true;
+}
+
+static enum site find_short(struct piece name, const struct model_config *config)
+{
+    enum site found = N_SITES;
     for (int s = 0; s < N_SITES; s++)
         if (equals(name, rows[s].short_name))
-            return (enum site)s;
+            found = better(found, s, config);
+    if (found != N_SITES)
+        return found;
     for (size_t i = 0; i < N_ALIASES; i++)
         if (equals(name, aliases[i].name))
             return aliases[i].site;
@@ -203,21 +277,21 @@ static bool skip(const char **text, const char *word, size_t len)
 }
 
 /* The `scale` and `ln1` of `scale4ln1`: the site `ln1.hook_scale`. */
-static enum site find_in_module(struct piece name, struct piece module)
+static enum site find_in_module(struct piece name, struct piece module, const struct model_config *config)
 {
     const char *spelled = NULL;
     for (size_t i = 0; i < N_MODULES; i++)
         if (equals(module, modules[i].spelling))
             spelled = modules[i].prefix;
-    enum site alias = find_short(name);
+    enum site alias = find_short(name, config), found = N_SITES;
     for (int s = 0; s < N_SITES; s++) {
         const char *rest = rows[s].name;
         bool inside = spelled ? skip(&rest, spelled, strlen(spelled))
                               : skip(&rest, module.text, module.len) && skip(&rest, ".", 1);
         if (inside && rows[s].per_layer && ((int)alias == s || (skip(&rest, "hook_", 5) && equals(name, rest))))
-            return (enum site)s;
+            found = better(found, s, config);
     }
-    return N_SITES;
+    return found;
 }
 
 static bool is_digit(char c)
@@ -226,12 +300,12 @@ static bool is_digit(char c)
 }
 
 /* `k6`, `resid_post7`, `scale4ln1`: name, layer, module. */
-static enum site find_act_name(struct piece text, struct piece *layer)
+static enum site find_act_name(struct piece text, const struct model_config *config, struct piece *layer)
 {
     size_t end = text.len, start = 0;
     while (end && is_digit(text.text[end - 1]))
         end--;
-    enum site site = end < text.len ? find_short((struct piece){ text.text, end }) : N_SITES;
+    enum site site = end < text.len ? find_short((struct piece){ text.text, end }, config) : N_SITES;
     *layer = (struct piece){ text.text + end, text.len - end };
     if (site != N_SITES)
         return site;
@@ -243,7 +317,8 @@ static enum site find_act_name(struct piece text, struct piece *layer)
     *layer = (struct piece){ text.text + start, end - start };
     if (!start || start == end || end == text.len)
         return N_SITES;
-    return find_in_module((struct piece){ text.text, start }, (struct piece){ text.text + end, text.len - end });
+    return find_in_module((struct piece){ text.text, start }, (struct piece){ text.text + end, text.len - end },
+                          config);
 }
 
 /* --- errors --- */
@@ -331,13 +406,13 @@ static enum site split_name(struct piece text, const struct model_config *config
     if (colon) {
         *tail = (struct piece){ text.text, (size_t)(colon - text.text) };
         *layers = (struct piece){ colon + 1, text.len - tail->len - 1 };
-        return find_short(*tail);
+        return find_short(*tail, config);
     }
     enum site site = find_name(text, false, config);
     if (site == N_SITES)
-        site = find_short(text);
+        site = find_short(text, config);
     struct piece layer;
-    if (site == N_SITES && (site = find_act_name(text, &layer)) != N_SITES)
+    if (site == N_SITES && (site = find_act_name(text, config, &layer)) != N_SITES)
         *layers = layer;
     return site;
 }

@@ -19,15 +19,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What a row of a site holds; rows are tokens except for EDGES, which are per prompt [n_heads, T, T]. */
+/*
+ * What a row of a site holds; rows are tokens except for EDGES, which are per prompt [n_heads, T, T]. EMBED rows are
+ * as wide as the embedding where that is projected afterwards (ALBERT).
+ */
 #define SITE_AXES(X)                                                                                                   \
     X(MODEL, "row, d_model")                                                                                           \
+    X(EMBED, "row, d_model")                                                                                           \
     X(SCALE, "row, 1")                                                                                                 \
     X(QUERY, "row, n_heads, d_head")                                                                                   \
     X(KEY, "row, n_kv_heads, d_head")                                                                                  \
     X(EDGES, "head, query, key")                                                                                       \
     X(RESULT, "row, n_heads, d_model")                                                                                 \
     X(NEURONS, "row, d_mlp")                                                                                           \
+    X(EXPERTS, "row, n_experts")                                                                                       \
+    X(EXPERT_RESULT, "row, n_experts, d_model")                                                                        \
     X(VOCAB, "row, d_vocab")
 enum site_axes {
 #define X(id, text) AXES_##id,
@@ -39,8 +45,20 @@ enum site_axes {
 #define SITE_CONDITIONS(X)                                                                                             \
     X(ALWAYS, "")                                                                                                      \
     X(POSITIONS, "the model has no learned position embedding")                                                        \
+    X(TYPES, "the model has no token types")                                                                           \
+    X(FULL_EMBED, "the token embedding is what enters block 0")                                                        \
     X(ROTARY, "the model has no rotary position embedding")                                                            \
-    X(GATED, "the model's MLP is not gated")
+    X(LN1, "the block has no norm before attention")                                                                   \
+    X(LN2, "the block has no norm before the MLP")                                                                     \
+    X(SEQUENTIAL, "the block is parallel: attention and MLP read the same stream")                                     \
+    X(SUBLAYER_NORMS, "the block does not normalise what its sublayers return")                                        \
+    X(POST_NORM, "the block normalises before its sublayers, not after them")                                          \
+    X(DENSE, "the MLP is a mixture of experts")                                                                        \
+    X(GATED, "the model's MLP is not gated")                                                                           \
+    X(EXPERTS, "the MLP is no mixture of experts")                                                                     \
+    X(FINAL_NORM, "the model has no final norm")                                                                       \
+    X(HEAD_TRANSFORM, "the model has no masked-LM head")                                                               \
+    X(UNEMBEDDING, "the model has no unembedding")
 enum site_condition {
 #define X(id, reason) SITE_IF_##id,
     SITE_CONDITIONS(X)
@@ -49,50 +67,94 @@ enum site_condition {
 
 /*
  * id, name ("blocks.L." stands before it where per_layer), short form, TransformerLens bridge name or NULL,
- * axes, condition, per_layer, editable, meaning. In the order in which the forward pass reaches them.
+ * axes, condition, per_layer, editable, meaning. In the order in which the forward pass reaches them; a norm that
+ * stands elsewhere in post-norm blocks has a second row, and no model has both.
  */
 #define SITES(X)                                                                                                       \
-    X(EMBED, "hook_embed", "embed", "embed.hook_out", MODEL, ALWAYS, 0, 1, "token embedding as it enters the stream")  \
-    X(POS_EMBED, "hook_pos_embed", "pos_embed", "pos_embed.hook_out", MODEL, POSITIONS, 0, 1,                          \
+    X(EMBED, "hook_embed", "embed", "embed.hook_out", EMBED, ALWAYS, 0, 1, "token embedding as it enters the stream")  \
+    X(POS_EMBED, "hook_pos_embed", "pos_embed", "pos_embed.hook_out", EMBED, POSITIONS, 0, 1,                          \
       "learned position embedding")                                                                                    \
+    X(TYPE_EMBED, "hook_token_type_embed", "token_type_embed", "token_type_embed.hook_out", EMBED, TYPES, 0, 1,        \
+      "embedding of token type 0, which every token has")                                                              \
+    X(FULL_EMBED, "hook_full_embed", "full_embed", NULL, MODEL, FULL_EMBED, 0, 1,                                      \
+      "what enters block 0: the sum of embeddings, normalised")                                                        \
     X(RESID_PRE, "hook_resid_pre", "resid_pre", "hook_in", MODEL, ALWAYS, 1, 1, "residual stream entering the block")  \
-    X(LN1_SCALE, "ln1.hook_scale", "scale_ln1", NULL, SCALE, ALWAYS, 1, 1,                                             \
+    X(LN1_SCALE, "ln1.hook_scale", "scale_ln1", NULL, SCALE, LN1, 1, 1,                                                \
       "divisor of the norm before attention: sqrt(variance + eps), RMS: sqrt(mean square + eps)")                      \
-    X(LN1_NORMALIZED, "ln1.hook_normalized", "normalized_ln1", NULL, MODEL, ALWAYS, 1, 1,                              \
+    X(LN1_NORMALIZED, "ln1.hook_normalized", "normalized_ln1", NULL, MODEL, LN1, 1, 1,                                 \
       "x / scale, before gain and bias")                                                                               \
-    X(LN1_OUT, "ln1.hook_out", "ln1_out", NULL, MODEL, ALWAYS, 1, 1, "what q, k and v read: after gain and bias")      \
-    X(Q, "attn.hook_q", "q", "attn.q.hook_out", QUERY, ALWAYS, 1, 1, "queries: projection plus bias, before rotary")   \
-    X(K, "attn.hook_k", "k", "attn.k.hook_out", KEY, ALWAYS, 1, 1, "keys: projection plus bias, before rotary")        \
+    X(LN1_OUT, "ln1.hook_out", "ln1_out", NULL, MODEL, LN1, 1, 1, "what q, k and v read: after gain and bias")         \
+    X(Q, "attn.hook_q", "q", "attn.q.hook_out", QUERY, ALWAYS, 1, 1,                                                   \
+      "queries: projection plus bias, before norm and rotary")                                                         \
+    X(K, "attn.hook_k", "k", "attn.k.hook_out", KEY, ALWAYS, 1, 1,                                                     \
+      "keys: projection plus bias, before norm and rotary")                                                            \
     X(V, "attn.hook_v", "v", "attn.v.hook_out", KEY, ALWAYS, 1, 1, "values: projection plus bias")                     \
-    X(ROT_Q, "attn.hook_rot_q", "rot_q", NULL, QUERY, ROTARY, 1, 1, "queries after rotary, all d_head dimensions")     \
-    X(ROT_K, "attn.hook_rot_k", "rot_k", NULL, KEY, ROTARY, 1, 1, "keys after rotary, all d_head dimensions")          \
+    X(ROT_Q, "attn.hook_rot_q", "rot_q", NULL, QUERY, ROTARY, 1, 1,                                                    \
+      "queries after norm and rotary, all d_head dimensions")                                                          \
+    X(ROT_K, "attn.hook_rot_k", "rot_k", NULL, KEY, ROTARY, 1, 1, "keys after norm and rotary, all d_head dimensions") \
     X(SCORES, "attn.hook_attn_scores", "attn_scores", NULL, EDGES, ALWAYS, 1, 1,                                       \
-      "q.k / sqrt(d_head), masked edges -inf")                                                                         \
+      "q.k / sqrt(d_head), capped, with position bias; masked edges -inf")                                             \
     X(PATTERN, "attn.hook_pattern", "pattern", NULL, EDGES, ALWAYS, 1, 1, "softmax of the scores over the keys")       \
     X(Z, "attn.hook_z", "z", "attn.o.hook_in", QUERY, ALWAYS, 1, 1, "mix of values per head, before W_O")              \
     X(RESULT, "attn.hook_result", "result", NULL, RESULT, ALWAYS, 1, 1, "z W_O per head, without the output bias")     \
+    X(ATTN_RAW, "attn.hook_out", "attn_raw", NULL, MODEL, SUBLAYER_NORMS, 1, 1,                                        \
+      "what attention returns, before it is normalised")                                                               \
+    X(LN1_POST_SCALE, "ln1_post.hook_scale", "scale_ln1_post", NULL, SCALE, SUBLAYER_NORMS, 1, 1,                      \
+      "divisor of the norm after attention")                                                                           \
+    X(LN1_POST_NORMALIZED, "ln1_post.hook_normalized", "normalized_ln1_post", NULL, MODEL, SUBLAYER_NORMS, 1, 1,       \
+      "x / scale, before gain and bias")                                                                               \
     X(ATTN_OUT, "hook_attn_out", "attn_out", "attn.hook_out", MODEL, ALWAYS, 1, 1,                                     \
       "what attention adds to the stream")                                                                             \
-    X(RESID_MID, "hook_resid_mid", "resid_mid", "ln2.hook_in", MODEL, ALWAYS, 1, 1,                                    \
+    X(RESID_MID, "hook_resid_mid", "resid_mid", "ln2.hook_in", MODEL, SEQUENTIAL, 1, 1,                                \
       "residual stream between attention and MLP")                                                                     \
-    X(LN2_SCALE, "ln2.hook_scale", "scale_ln2", NULL, SCALE, ALWAYS, 1, 1, "divisor of the norm before the MLP")       \
-    X(LN2_NORMALIZED, "ln2.hook_normalized", "normalized_ln2", NULL, MODEL, ALWAYS, 1, 1,                              \
+    X(POST_LN1_SCALE, "ln1.hook_scale", "scale_ln1", NULL, SCALE, POST_NORM, 1, 1,                                     \
+      "divisor of the norm after attention: sqrt(variance + eps)")                                                     \
+    X(POST_LN1_NORMALIZED, "ln1.hook_normalized", "normalized_ln1", NULL, MODEL, POST_NORM, 1, 1,                      \
       "x / scale, before gain and bias")                                                                               \
-    X(LN2_OUT, "ln2.hook_out", "ln2_out", NULL, MODEL, ALWAYS, 1, 1, "what the MLP reads: after gain and bias")        \
-    X(MLP_PRE, "mlp.hook_pre", "pre", "mlp.in.hook_out", NEURONS, ALWAYS, 1, 1,                                        \
+    X(POST_LN1_OUT, "ln1.hook_out", "ln1_out", NULL, MODEL, POST_NORM, 1, 1,                                           \
+      "what the MLP reads and is added to: after gain and bias")                                                       \
+    X(LN2_SCALE, "ln2.hook_scale", "scale_ln2", NULL, SCALE, LN2, 1, 1, "divisor of the norm before the MLP")          \
+    X(LN2_NORMALIZED, "ln2.hook_normalized", "normalized_ln2", NULL, MODEL, LN2, 1, 1,                                 \
+      "x / scale, before gain and bias")                                                                               \
+    X(LN2_OUT, "ln2.hook_out", "ln2_out", NULL, MODEL, LN2, 1, 1, "what the MLP reads: after gain and bias")           \
+    X(ROUTER_LOGITS, "mlp.hook_router_logits", "router_logits", NULL, EXPERTS, EXPERTS, 1, 1,                          \
+      "the router's scores of the experts")                                                                            \
+    X(EXPERT_WEIGHTS, "mlp.hook_expert_weights", "expert_weights", NULL, EXPERTS, EXPERTS, 1, 1,                       \
+      "softmax of them over all experts; the largest are used")                                                        \
+    X(MLP_PRE, "mlp.hook_pre", "pre", "mlp.in.hook_out", NEURONS, DENSE, 1, 1,                                         \
       "neurons before the activation (gated: the gate)")                                                               \
     X(MLP_PRE_LINEAR, "mlp.hook_pre_linear", "pre_linear", NULL, NEURONS, GATED, 1, 1, "gated MLP: the up branch")     \
-    X(MLP_POST, "mlp.hook_post", "post", "mlp.out.hook_in", NEURONS, ALWAYS, 1, 1,                                     \
+    X(MLP_POST, "mlp.hook_post", "post", "mlp.out.hook_in", NEURONS, DENSE, 1, 1,                                      \
       "neurons after the activation (gated: the product), before W_out")                                               \
+    X(EXPERT_RESULT, "mlp.hook_expert_result", "expert_result", NULL, EXPERT_RESULT, EXPERTS, 1, 1,                    \
+      "what each expert adds to the MLP's output: 0 where it is not used")                                             \
+    X(MLP_RAW, "mlp.hook_out", "mlp_raw", NULL, MODEL, SUBLAYER_NORMS, 1, 1,                                           \
+      "what the MLP returns, before it is normalised")                                                                 \
+    X(LN2_POST_SCALE, "ln2_post.hook_scale", "scale_ln2_post", NULL, SCALE, SUBLAYER_NORMS, 1, 1,                      \
+      "divisor of the norm after the MLP")                                                                             \
+    X(LN2_POST_NORMALIZED, "ln2_post.hook_normalized", "normalized_ln2_post", NULL, MODEL, SUBLAYER_NORMS, 1, 1,       \
+      "x / scale, before gain and bias")                                                                               \
     X(MLP_OUT, "hook_mlp_out", "mlp_out", "mlp.hook_out", MODEL, ALWAYS, 1, 1, "what the MLP adds to the stream")      \
     X(RESID_POST, "hook_resid_post", "resid_post", "hook_out", MODEL, ALWAYS, 1, 1,                                    \
-      "residual stream leaving the block")                                                                             \
-    X(LN_FINAL_SCALE, "ln_final.hook_scale", "scale", NULL, SCALE, ALWAYS, 0, 1, "divisor of the final norm")          \
-    X(LN_FINAL_NORMALIZED, "ln_final.hook_normalized", "normalized", NULL, MODEL, ALWAYS, 0, 1,                        \
+      "residual stream leaving the block; post-norm: before its last norm")                                            \
+    X(POST_LN2_SCALE, "ln2.hook_scale", "scale_ln2", NULL, SCALE, POST_NORM, 1, 1,                                     \
+      "divisor of the norm after the MLP")                                                                             \
+    X(POST_LN2_NORMALIZED, "ln2.hook_normalized", "normalized_ln2", NULL, MODEL, POST_NORM, 1, 1,                      \
       "x / scale, before gain and bias")                                                                               \
-    X(LN_FINAL_OUT, "ln_final.hook_out", "ln_final_out", "unembed.hook_in", MODEL, ALWAYS, 0, 1,                       \
-      "what the unembedding reads")                                                                                    \
-    X(LOGITS, "logits", "logits", "unembed.hook_out", VOCAB, ALWAYS, 0, 1, "scores of the whole vocabulary")
+    X(NORMALIZED_RESID_POST, "hook_normalized_resid_post", "normalized_resid_post", "ln2.hook_out", MODEL, POST_NORM,  \
+      1, 1, "what leaves the block: its last norm's output")                                                           \
+    X(LN_FINAL_SCALE, "ln_final.hook_scale", "scale", NULL, SCALE, FINAL_NORM, 0, 1, "divisor of the final norm")      \
+    X(LN_FINAL_NORMALIZED, "ln_final.hook_normalized", "normalized", NULL, MODEL, FINAL_NORM, 0, 1,                    \
+      "x / scale, before gain and bias")                                                                               \
+    X(LN_FINAL_OUT, "ln_final.hook_out", "ln_final_out", "unembed.hook_in", MODEL, FINAL_NORM, 0, 1,                   \
+      "the final norm's output: what the unembedding reads")                                                           \
+    X(MLM_SCALE, "mlm_head.ln.hook_scale", "scale_mlm", NULL, SCALE, HEAD_TRANSFORM, 0, 1,                             \
+      "divisor of the masked-LM head's norm")                                                                          \
+    X(MLM_NORMALIZED, "mlm_head.ln.hook_normalized", "normalized_mlm", NULL, EMBED, HEAD_TRANSFORM, 0, 1,              \
+      "x / scale, before gain and bias")                                                                               \
+    X(MLM_OUT, "mlm_head.ln.hook_out", "mlm_out", NULL, EMBED, HEAD_TRANSFORM, 0, 1,                                   \
+      "what the unembedding reads: after gain and bias")                                                               \
+    X(LOGITS, "logits", "logits", "unembed.hook_out", VOCAB, UNEMBEDDING, 0, 1, "scores of the whole vocabulary")
 
 enum site {
 #define X(id, ...) SITE_##id,
@@ -118,6 +180,11 @@ const struct site_row *site_row(enum site site);
 
 /* NULL when the site exists in such a model, else the reason why it does not. */
 const char *site_missing(enum site site, const struct model_config *config);
+/*
+ * Whether a list of sites shows this row: not where it is missing and its name means another site of the model.
+ * config NULL: the first row of each name.
+ */
+bool site_listed(enum site site, const struct model_config *config);
 /* Writes "blocks.3.attn.hook_z" to name[SITE_NAME_MAX] and returns it. */
 char *site_name(struct site_ref ref, char *name);
 /*

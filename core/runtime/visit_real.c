@@ -53,6 +53,9 @@ static size_t units_of(enum site site, const struct model_config *c)
         return c->n_kv_heads;
     case AXES_NEURONS:
         return c->d_mlp;
+    case AXES_EXPERTS:
+    case AXES_EXPERT_RESULT:
+        return c->n_experts;
     default:
         return 1;
     }
@@ -178,11 +181,12 @@ int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t 
 static void edit_query(const struct pass *p, const struct row_edit *row, size_t layer, const struct sequence *s,
                        size_t head, size_t token, size_t first_key, real *x)
 {
-    size_t window = p->model->layers[layer].window, n_tokens = s->prompt->n_tokens;
+    size_t n_tokens = s->prompt->n_tokens;
+    struct range visible = visible_keys(p->model, layer, token, n_tokens);
     const real *values = NULL;
     if (row->edit->source == EDIT_FROM_RUN)
         values = source_of(p, s, row->edit, layer) + (head * n_tokens + row->from[token]) * n_tokens;
-    for (size_t key = window && token + 1 > window ? token + 1 - window : 0; key <= token; key++)
+    for (size_t key = visible.first; key < visible.last; key++)
         if (row->keys[key])
             apply(row->edit, values ? values + key : NULL, x + (key - first_key), 1);
 }

@@ -31,7 +31,7 @@ static double flops_of(const struct model *m)
     double sum = 0;
     for (size_t l = 0; l < m->config.n_layers; l++) {
         const struct layer *w = &m->layers[l];
-        const struct matrix *all[] = { &w->q, &w->k, &w->v, &w->o, &w->gate, &w->up, &w->down };
+        const struct matrix *all[] = { &w->q, &w->k, &w->v, &w->o, &w->mlp.gate, &w->mlp.up, &w->mlp.down };
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             sum += 2.0 * (double)all[i]->n_out * (double)all[i]->n_in;
     }

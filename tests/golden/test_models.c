@@ -266,7 +266,7 @@ static void swap_query_heads(struct model *m, float *spare)
 
 static void change_one_weight(struct model *m, float *spare)
 {
-    struct matrix *down = &m->layers[0].down;
+    struct matrix *down = &m->layers[0].mlp.down;
     memcpy(spare, down->data, down->n_out * down->n_in * sizeof *spare);
     spare[7] *= 1.001F;
     down->data = spare;
@@ -293,7 +293,7 @@ static void change_epsilon(struct model *m, float *spare)
 static void change_one_frequency(struct model *m, float *spare)
 {
     (void)spare;
-    m->rope_frequency[1] *= 1 + 1e-5;
+    m->ropes[0].frequency[1] *= 1 + 1e-5;
 }
 
 static void use_the_other_gelu(struct model *m, float *spare)

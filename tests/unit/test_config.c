@@ -96,36 +96,150 @@ static void configs_from_the_hub_are_read(void **state)
     (void)state;
     static const struct {
         const char *text, *architecture;
+        double rope_theta;
+        const char *rope_scaling;
         struct model_config wanted;
     } cases[] = {
         { tinyllama,
           "llama",
-          { 22, 32, 4, 2048, 64, 5632, 32000, 2048, NORM_RMS, 1e-5, POSITION_ROTARY, 64, 1e4, "none", ACTIVATION_SILU,
-            true, false, 0.125 } },
+          1e4,
+          "none",
+          { .n_layers = 22,
+            .n_heads = 32,
+            .n_kv_heads = 4,
+            .d_model = 2048,
+            .d_head = 64,
+            .d_mlp = 5632,
+            .d_vocab = 32000,
+            .n_ctx = 2048,
+            .norm = NORM_RMS,
+            .norm_eps = 1e-5,
+            .position = POSITION_ROTARY,
+            .rotary_dims = 64,
+            .activation = ACTIVATION_SILU,
+            .gated_mlp = true,
+            .tied = false,
+            .attn_scale = 0.125 } },
         { smollm2,
           "llama",
-          { 30, 9, 3, 576, 64, 1536, 49152, 8192, NORM_RMS, 1e-5, POSITION_ROTARY, 64, 1e5, "none", ACTIVATION_SILU,
-            true, true, 0.125 } },
+          1e5,
+          "none",
+          { .n_layers = 30,
+            .n_heads = 9,
+            .n_kv_heads = 3,
+            .d_model = 576,
+            .d_head = 64,
+            .d_mlp = 1536,
+            .d_vocab = 49152,
+            .n_ctx = 8192,
+            .norm = NORM_RMS,
+            .norm_eps = 1e-5,
+            .position = POSITION_ROTARY,
+            .rotary_dims = 64,
+            .activation = ACTIVATION_SILU,
+            .gated_mlp = true,
+            .tied = true,
+            .attn_scale = 0.125 } },
         { llama32,
           "llama",
-          { 16, 32, 8, 2048, 64, 8192, 128256, 131072, NORM_RMS, 1e-5, POSITION_ROTARY, 64, 5e5, "llama3",
-            ACTIVATION_SILU, true, true, 0.125 } },
+          5e5,
+          "llama3",
+          { .n_layers = 16,
+            .n_heads = 32,
+            .n_kv_heads = 8,
+            .d_model = 2048,
+            .d_head = 64,
+            .d_mlp = 8192,
+            .d_vocab = 128256,
+            .n_ctx = 131072,
+            .norm = NORM_RMS,
+            .norm_eps = 1e-5,
+            .position = POSITION_ROTARY,
+            .rotary_dims = 64,
+            .activation = ACTIVATION_SILU,
+            .gated_mlp = true,
+            .tied = true,
+            .attn_scale = 0.125 } },
         { mistral7b,
           "mistral",
-          { 32, 32, 8, 4096, 128, 14336, 32000, 32768, NORM_RMS, 1e-5, POSITION_ROTARY, 128, 1e4, "none",
-            ACTIVATION_SILU, true, false, 0.08838834764831845 } },
+          1e4,
+          "none",
+          { .n_layers = 32,
+            .n_heads = 32,
+            .n_kv_heads = 8,
+            .d_model = 4096,
+            .d_head = 128,
+            .d_mlp = 14336,
+            .d_vocab = 32000,
+            .n_ctx = 32768,
+            .norm = NORM_RMS,
+            .norm_eps = 1e-5,
+            .position = POSITION_ROTARY,
+            .rotary_dims = 128,
+            .activation = ACTIVATION_SILU,
+            .gated_mlp = true,
+            .tied = false,
+            .attn_scale = 0.08838834764831845 } },
         { qwen25,
           "qwen2",
-          { 24, 14, 2, 896, 64, 4864, 151936, 32768, NORM_RMS, 1e-6, POSITION_ROTARY, 64, 1e6, "none", ACTIVATION_SILU,
-            true, true, 0.125 } },
+          1e6,
+          "none",
+          { .n_layers = 24,
+            .n_heads = 14,
+            .n_kv_heads = 2,
+            .d_model = 896,
+            .d_head = 64,
+            .d_mlp = 4864,
+            .d_vocab = 151936,
+            .n_ctx = 32768,
+            .norm = NORM_RMS,
+            .norm_eps = 1e-6,
+            .position = POSITION_ROTARY,
+            .rotary_dims = 64,
+            .activation = ACTIVATION_SILU,
+            .gated_mlp = true,
+            .tied = true,
+            .attn_scale = 0.125 } },
         { gpt2,
           "gpt2",
-          { 12, 12, 12, 768, 64, 3072, 50257, 1024, NORM_LAYER, 1e-5, POSITION_LEARNED, 0, 0, "none",
-            ACTIVATION_GELU_TANH, false, true, 0.125 } },
+          0,
+          "none",
+          { .n_layers = 12,
+            .n_heads = 12,
+            .n_kv_heads = 12,
+            .d_model = 768,
+            .d_head = 64,
+            .d_mlp = 3072,
+            .d_vocab = 50257,
+            .n_ctx = 1024,
+            .norm = NORM_LAYER,
+            .norm_eps = 1e-5,
+            .position = POSITION_LEARNED,
+            .rotary_dims = 0,
+            .activation = ACTIVATION_GELU_TANH,
+            .gated_mlp = false,
+            .tied = true,
+            .attn_scale = 0.125 } },
         { cerebras,
           "gpt2",
-          { 10, 12, 12, 768, 64, 3072, 50257, 2048, NORM_LAYER, 1e-5, POSITION_LEARNED, 0, 0, "none",
-            ACTIVATION_GELU_ERF, false, true, 0.125 } },
+          0,
+          "none",
+          { .n_layers = 10,
+            .n_heads = 12,
+            .n_kv_heads = 12,
+            .d_model = 768,
+            .d_head = 64,
+            .d_mlp = 3072,
+            .d_vocab = 50257,
+            .n_ctx = 2048,
+            .norm = NORM_LAYER,
+            .norm_eps = 1e-5,
+            .position = POSITION_LEARNED,
+            .rotary_dims = 0,
+            .activation = ACTIVATION_GELU_ERF,
+            .gated_mlp = false,
+            .tied = true,
+            .attn_scale = 0.125 } },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model *m = accept_config(cases[i].text);
@@ -143,10 +257,12 @@ static void configs_from_the_hub_are_read(void **state)
         assert_int_equal(a->activation, b->activation);
         assert_int_equal(a->gated_mlp, b->gated_mlp);
         assert_int_equal(a->tied, b->tied);
-        assert_string_equal(a->rope_scaling, b->rope_scaling);
         assert_true(a->norm_eps == b->norm_eps);
         assert_true(fabs(a->attn_scale - b->attn_scale) < 1e-16);
-        assert_true(a->position != POSITION_ROTARY || a->rope_theta == b->rope_theta);
+        if (a->position == POSITION_ROTARY) {
+            assert_true(m->ropes[0].theta == cases[i].rope_theta);
+            assert_string_equal(m->ropes[0].scaling, cases[i].rope_scaling);
+        }
         assert_int_equal(m->layers[0].window, i == 3 ? 4096 : 0);
         model_free(m);
     }
@@ -165,8 +281,8 @@ static void rotary_frequencies_are_those_of_transformers(void **state)
                                      0x1.30c94ep-23, 0x1.948360p-24 };
     struct model *m = accept_config(llama32);
     for (size_t i = 0; i < 32; i++)
-        if (m->rope_frequency[i] != wanted[i])
-            fail_msg("frequency %zu is %a, not %a", i, m->rope_frequency[i], wanted[i]);
+        if (m->ropes[0].frequency[i] != wanted[i])
+            fail_msg("frequency %zu is %a, not %a", i, m->ropes[0].frequency[i], wanted[i]);
     model_free(m);
 }
 
@@ -227,10 +343,10 @@ static void spellings_of_all_versions_are_read(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model *m = accept_change(tinyllama, cases[i].change);
-        assert_string_equal(m->config.rope_scaling, cases[i].scaling);
-        assert_true(m->config.rope_theta == cases[i].theta);
+        assert_string_equal(m->ropes[0].scaling, cases[i].scaling);
+        assert_true(m->ropes[0].theta == cases[i].theta);
         double factor = cases[i].frequency > 0 ? cases[i].frequency : 1;
-        assert_true(fabs(m->rope_frequency[1] * factor / pow(cases[i].theta, -1.0 / 32) - 1) < 3e-7);
+        assert_true(fabs(m->ropes[0].frequency[1] * factor / pow(cases[i].theta, -1.0 / 32) - 1) < 3e-7);
         model_free(m);
     }
     struct model *m = accept_change(tinyllama, "{\"num_key_value_heads\":\"absent\",\"head_dim\":null,"

@@ -173,7 +173,7 @@ static struct score score(double *state, enum enrichment_norm norm, const struct
     struct score out = { NAN, NAN, 1 };
     assert_true(logits && order);
     if (norm == ENRICHMENT_LENS)
-        runtime_final_norm(rt, state, 1, state);
+        runtime_head_input(rt, state, 1, state, 0);
     for (size_t v = 0; v < n; v++) {
         order[v] = (int32_t)v;
         for (size_t i = 0; i < m->config.d_model; i++)

@@ -82,7 +82,7 @@ static int32_t rank_of(struct fixture *f, double *state, enum extraction_norm no
     int32_t rank = 1;
     assert_true(m->config.d_vocab <= 128);
     if (norm == EXTRACTION_LENS)
-        runtime_final_norm(f->rt, state, 1, state);
+        runtime_head_input(f->rt, state, 1, state, 0);
     for (size_t v = 0; v < m->config.d_vocab; v++) {
         logit[v] = m->unembed_bias ? (double)m->unembed_bias[v] : 0;
         for (size_t i = 0; i < m->config.d_model; i++)

@@ -68,12 +68,13 @@ static void entity(const struct model *m, int32_t token, bool raw, double *e)
         return;
     memcpy(x, e, m->config.d_model * sizeof *x);
     norm(&m->config, &w->ln2, true, x);
-    apply(m->config.gated_mlp ? &w->gate : &w->up, m->config.gated_mlp ? w->gate_bias : w->up_bias, x, pre);
+    apply(m->config.gated_mlp ? &w->mlp.gate : &w->mlp.up, m->config.gated_mlp ? w->mlp.gate_bias : w->mlp.up_bias, x,
+          pre);
     if (m->config.gated_mlp)
-        apply(&w->up, w->up_bias, x, up);
+        apply(&w->mlp.up, w->mlp.up_bias, x, up);
     for (size_t n = 0; n < m->config.d_mlp; n++)
         pre[n] = activate(m->config.activation, pre[n]) * (m->config.gated_mlp ? up[n] : 1);
-    apply(&w->down, w->down_bias, pre, e);
+    apply(&w->mlp.down, w->mlp.down_bias, pre, e);
 }
 
 /* Scores of the whole vocabulary that a head writes for a subject; group: of which key-value head. */

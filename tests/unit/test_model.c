@@ -344,7 +344,7 @@ static void an_honest_gguf_opens(void **state)
     struct model *m = must_open(in_folder("m.gguf"));
     assert_string_equal(m->architecture, "llama");
     assert_string_equal(m->file_format, "GGUF v3");
-    assert_true(m->config.rope_theta == 500);
+    assert_true(m->ropes[0].theta == 500);
     assert_int_equal(m->config.d_vocab, 5);
     assert_int_equal(m->config.d_head, 2);
     assert_false(m->config.tied);

@@ -118,7 +118,7 @@ static struct neuron naive_neuron(const struct fixture *f, const struct naive *n
     struct neuron x = { .layer = layer, .unit = unit, .coefficient = n->m[layer * c->d_mlp + unit] };
     double norm = 0, along = 0;
     for (size_t i = 0; i < c->d_model; i++) {
-        double v = weight(&f->model->layers[layer].down, i, unit);
+        double v = weight(&f->model->layers[layer].mlp.down, i, unit);
         norm += v * v;
         along += v * n->direction[i];
     }
@@ -183,8 +183,8 @@ static void layers_sum_to_the_ffn(void **state)
             open_naive(&n, &f, i);
             for (size_t l = 0; l < c->n_layers; l++) {
                 double sum = f.activity.logit[i * c->n_layers + l];
-                for (size_t d = 0; d < c->d_model && f.model->layers[l].down_bias; d++)
-                    sum += n.direction[d] * (double)f.model->layers[l].down_bias[d];
+                for (size_t d = 0; d < c->d_model && f.model->layers[l].mlp.down_bias; d++)
+                    sum += n.direction[d] * (double)f.model->layers[l].mlp.down_bias[d];
                 assert_true(near(sum, t.attribution.mlp[l]));
                 /* A layer taken for another, or one neuron lost, is seen. */
                 size_t other = (l + 1) % c->n_layers;
@@ -294,9 +294,9 @@ static void tokens_are_the_sorted_vocabulary(void **state)
             for (size_t i = 0; i < N; i++) {
                 double score[128], mean = 0, v[64];
                 for (size_t d = 0; d < c->d_model; d++)
-                    mean += weight(&f.model->layers[neurons[i].layer].down, d, neurons[i].unit) / (double)c->d_model;
+                    mean += weight(&f.model->layers[neurons[i].layer].mlp.down, d, neurons[i].unit) / (double)c->d_model;
                 for (size_t d = 0; d < c->d_model; d++) {
-                    v[d] = weight(&f.model->layers[neurons[i].layer].down, d, neurons[i].unit);
+                    v[d] = weight(&f.model->layers[neurons[i].layer].mlp.down, d, neurons[i].unit);
                     if (norm == NEURON_TOKENS_GAIN)
                         v[d] = (v[d] - (c->norm == NORM_LAYER ? mean : 0)) * (double)f.model->ln_final.gain[d];
                 }

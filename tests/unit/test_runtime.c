@@ -225,7 +225,7 @@ static void rotate(const struct naive *o, double *x, size_t heads)
     for (size_t t = 0; t < o->n; t++)
         for (size_t h = 0; h < heads; h++)
             for (size_t i = 0; i < d / 2; i++) {
-                double angle = (double)((float)t * (float)o->m->rope_frequency[i]);
+                double angle = (double)((float)t * (float)o->m->ropes[0].frequency[i]);
                 double *a = x + (t * heads + h) * d + i, *b = a + d / 2, was = *a;
                 *a = was * cos(angle) - *b * sin(angle);
                 *b = *b * cos(angle) + was * sin(angle);
@@ -327,16 +327,17 @@ static void add_mlp(struct naive *o, size_t layer, double *x)
     const struct model_config *c = &o->m->config;
     const struct layer *w = &o->m->layers[layer];
     double *normed = norm(o, &w->ln2, SITE_LN2_SCALE, layer, x), *linear = NULL;
-    double *pre = c->gated_mlp ? multiply(o, &w->gate, w->gate_bias, normed) : multiply(o, &w->up, w->up_bias, normed);
+    double *pre = c->gated_mlp ? multiply(o, &w->mlp.gate, w->mlp.gate_bias, normed)
+                               : multiply(o, &w->mlp.up, w->mlp.up_bias, normed);
     visit(o, SITE_MLP_PRE, layer, pre, c->d_mlp, 1);
     if (c->gated_mlp) {
-        linear = multiply(o, &w->up, w->up_bias, normed);
+        linear = multiply(o, &w->mlp.up, w->mlp.up_bias, normed);
         visit(o, SITE_MLP_PRE_LINEAR, layer, linear, c->d_mlp, 1);
     }
     for (size_t i = 0; i < o->n * c->d_mlp; i++)
         pre[i] = activate(c->activation, pre[i]) * (linear ? linear[i] : 1);
     visit(o, SITE_MLP_POST, layer, pre, c->d_mlp, 1);
-    double *out = multiply(o, &w->down, w->down_bias, pre);
+    double *out = multiply(o, &w->mlp.down, w->mlp.down_bias, pre);
     visit(o, SITE_MLP_OUT, layer, out, 1, c->d_model);
     for (size_t i = 0; i < o->n * c->d_model; i++)
         x[i] += out[i];
@@ -621,12 +622,12 @@ static void bad_o(struct layer *w)
 
 static void bad_down(struct layer *w)
 {
-    w->down.data = poison;
+    w->mlp.down.data = poison;
 }
 
 static void bad_up(struct layer *w)
 {
-    w->up.data = poison;
+    w->mlp.up.data = poison;
 }
 
 static void bad_ln1(struct layer *w)
@@ -714,7 +715,7 @@ static void final_norm_and_unembedding_give_the_logits(void **state)
         size_t n = s.sites.n_kept;
         const double *logits = collector_rows(&s.sites, SITE_LOGITS, 0);
         double *normed = numbers(n * c->d_model), *part = numbers(n * c->d_vocab);
-        runtime_final_norm(s.rt, collector_rows(&s.sites, SITE_RESID_POST, c->n_layers - 1), n, normed);
+        runtime_head_input(s.rt, collector_rows(&s.sites, SITE_RESID_POST, c->n_layers - 1), n, normed, 0);
         for (size_t first = 0, size; first < c->d_vocab; first += size) {
             size = c->d_vocab - first < 23 ? c->d_vocab - first : 23;
             runtime_unembed(s.rt, normed, n, first, size, part, 1);

@@ -23,6 +23,11 @@ static const struct model_config gpt2 = {
     .d_mlp = 3072,
     .d_vocab = 50257,
     .n_ctx = 1024,
+    .d_embed = 768,
+    .ln1 = true,
+    .ln2 = true,
+    .final_norm = true,
+    .unembedding = true,
     .norm = NORM_LAYER,
     .position = POSITION_LEARNED,
 };
@@ -35,6 +40,11 @@ static const struct model_config llama = {
     .d_mlp = 1536,
     .d_vocab = 49152,
     .n_ctx = 2048,
+    .d_embed = 576,
+    .ln1 = true,
+    .ln2 = true,
+    .final_norm = true,
+    .unembedding = true,
     .norm = NORM_RMS,
     .position = POSITION_ROTARY,
     .rotary_dims = 64,
@@ -116,6 +126,10 @@ static void every_name_parses_to_its_site(void **state)
             site_name(ref, name);
             const char *reason = site_missing(ref.site, configs[c]);
             int rc = site_parse(name, configs[c], &got, &err);
+            if (!site_listed(ref.site, configs[c])) {
+                assert_true(reason && (rc || got.site != ref.site)); /* its name is another's */
+                continue;
+            }
             if (reason) {
                 assert_message(rc, &err, reason);
                 continue;
@@ -253,7 +267,7 @@ static void filters_choose_what_they_say(void **state)
         outside += exists && !site_row((enum site)s)->per_layer;
         missing += !exists;
     }
-    assert_int_equal(missing, 3);
+    assert_int_equal(missing, N_SITES - 26);
     assert_int_equal(count("blocks.*", &gpt2), 12 * in_block);
     assert_int_equal(count("blocks.3.*", &gpt2), in_block);
     assert_int_equal(count("blocks.3-4.*", &gpt2), 2 * in_block);

@@ -26,6 +26,11 @@ static const struct model_config config = { .n_layers = N_LAYERS,
                                             .d_head = D_HEAD,
                                             .d_mlp = 8,
                                             .d_vocab = 30,
+                                            .d_embed = D_MODEL,
+                                            .ln1 = true,
+                                            .ln2 = true,
+                                            .final_norm = true,
+                                            .unembedding = true,
                                             .n_ctx = 16 };
 static struct model model = {
     .path = "hand-made", .architecture = "llama", .config_json = "{}", .sha256 = "00", .tokenizer_sha256 = ""

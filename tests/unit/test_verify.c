@@ -227,13 +227,13 @@ static void cancelling_weights_are_seen(void **state)
         fail_msg("%s", err.msg);
     struct layer *l = &model->layers[1];
     size_t d = model->config.d_model;
-    float *up = own_copy(&l->up), *gate = own_copy(&l->gate), *down = own_copy(&l->down);
+    float *up = own_copy(&l->mlp.up), *gate = own_copy(&l->mlp.gate), *down = own_copy(&l->mlp.down);
     memcpy(up + d, up, d * sizeof *up);
     memcpy(gate + d, gate, d * sizeof *gate);
-    l->up_bias = l->gate_bias = NULL;
+    l->mlp.up_bias = l->mlp.gate_bias = NULL;
     for (size_t o = 0; o < d; o++) {
-        down[o * l->down.n_in] = 1e6F;
-        down[o * l->down.n_in + 1] = -1e6F * 1.000001F;
+        down[o * l->mlp.down.n_in] = 1e6F;
+        down[o * l->mlp.down.n_in + 1] = -1e6F * 1.000001F;
     }
     if (verify_model(model, pool, refs.prompts, refs.n_prompts, &r, &err))
         fail_msg("%s", err.msg);
