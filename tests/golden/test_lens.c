@@ -3,6 +3,7 @@
  * tokens exactly, log probabilities, entropies and divergences to the precision at hand.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
 
 #include "probes/lens_batch.h"
 
@@ -22,12 +23,6 @@ enum { N_MODELS = sizeof models / sizeof *models };
 static const double bound[] = { [PRECISION_F32] = 4e-5, [PRECISION_F64] = 2e-6 };
 
 static struct pool *pool;
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 struct errors {
     double worst;

@@ -4,6 +4,7 @@
  * planted in the weights, that must be seen.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
 
 #include "core/runtime/collect.h"
 
@@ -36,12 +37,6 @@ struct run {
     struct collector sites;
     struct references refs;
 };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static void open_run(struct run *run, const char *name, enum precision precision, const char *filter)
 {

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "tests/must.h"
+
 #define MODEL "data/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define REFERENCES "tests/golden/smollm2_lens.json"
 
@@ -33,12 +35,6 @@ static struct {
     unsigned char *keep; /* last tokens */
     int32_t answers[MOST_FACTS];
 } demo;
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static long whole(const json_t *object, const char *key, size_t i)
 {

@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include "tests/must.h"
+
 enum { N_TOKENS = 7, BEGIN = 2, END = 5, DRAWS = 3, ANSWER = 11 };
 static const double noise = 0.7;
 
@@ -27,12 +29,6 @@ static int32_t tokens[N_TOKENS];
 static const struct prompt prompt = {
     .tokens = tokens, .n_tokens = N_TOKENS, .subject_begin = BEGIN, .subject_end = END, .name = "seven"
 };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static int open_model(void **state)
 {

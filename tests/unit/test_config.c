@@ -96,170 +96,118 @@ static void configs_from_the_hub_are_read(void **state)
     (void)state;
     static const struct {
         const char *text, *architecture;
+        size_t sizes[9];
+        enum norm_kind norm;
+        double norm_eps;
+        enum position_kind position;
         double rope_theta;
         const char *rope_scaling;
-        struct model_config wanted;
+        enum activation activation;
+        bool gated_mlp, tied;
+        double attn_scale;
     } cases[] = {
         { tinyllama,
           "llama",
+          { 22, 32, 4, 2048, 64, 5632, 32000, 2048, 64 },
+          NORM_RMS,
+          1e-5,
+          POSITION_ROTARY,
           1e4,
           "none",
-          { .n_layers = 22,
-            .n_heads = 32,
-            .n_kv_heads = 4,
-            .d_model = 2048,
-            .d_head = 64,
-            .d_mlp = 5632,
-            .d_vocab = 32000,
-            .n_ctx = 2048,
-            .norm = NORM_RMS,
-            .norm_eps = 1e-5,
-            .position = POSITION_ROTARY,
-            .rotary_dims = 64,
-            .activation = ACTIVATION_SILU,
-            .gated_mlp = true,
-            .tied = false,
-            .attn_scale = 0.125 } },
+          ACTIVATION_SILU,
+          true,
+          false,
+          0.125 },
         { smollm2,
           "llama",
+          { 30, 9, 3, 576, 64, 1536, 49152, 8192, 64 },
+          NORM_RMS,
+          1e-5,
+          POSITION_ROTARY,
           1e5,
           "none",
-          { .n_layers = 30,
-            .n_heads = 9,
-            .n_kv_heads = 3,
-            .d_model = 576,
-            .d_head = 64,
-            .d_mlp = 1536,
-            .d_vocab = 49152,
-            .n_ctx = 8192,
-            .norm = NORM_RMS,
-            .norm_eps = 1e-5,
-            .position = POSITION_ROTARY,
-            .rotary_dims = 64,
-            .activation = ACTIVATION_SILU,
-            .gated_mlp = true,
-            .tied = true,
-            .attn_scale = 0.125 } },
+          ACTIVATION_SILU,
+          true,
+          true,
+          0.125 },
         { llama32,
           "llama",
+          { 16, 32, 8, 2048, 64, 8192, 128256, 131072, 64 },
+          NORM_RMS,
+          1e-5,
+          POSITION_ROTARY,
           5e5,
           "llama3",
-          { .n_layers = 16,
-            .n_heads = 32,
-            .n_kv_heads = 8,
-            .d_model = 2048,
-            .d_head = 64,
-            .d_mlp = 8192,
-            .d_vocab = 128256,
-            .n_ctx = 131072,
-            .norm = NORM_RMS,
-            .norm_eps = 1e-5,
-            .position = POSITION_ROTARY,
-            .rotary_dims = 64,
-            .activation = ACTIVATION_SILU,
-            .gated_mlp = true,
-            .tied = true,
-            .attn_scale = 0.125 } },
+          ACTIVATION_SILU,
+          true,
+          true,
+          0.125 },
         { mistral7b,
           "mistral",
+          { 32, 32, 8, 4096, 128, 14336, 32000, 32768, 128 },
+          NORM_RMS,
+          1e-5,
+          POSITION_ROTARY,
           1e4,
           "none",
-          { .n_layers = 32,
-            .n_heads = 32,
-            .n_kv_heads = 8,
-            .d_model = 4096,
-            .d_head = 128,
-            .d_mlp = 14336,
-            .d_vocab = 32000,
-            .n_ctx = 32768,
-            .norm = NORM_RMS,
-            .norm_eps = 1e-5,
-            .position = POSITION_ROTARY,
-            .rotary_dims = 128,
-            .activation = ACTIVATION_SILU,
-            .gated_mlp = true,
-            .tied = false,
-            .attn_scale = 0.08838834764831845 } },
+          ACTIVATION_SILU,
+          true,
+          false,
+          0.08838834764831845 },
         { qwen25,
           "qwen2",
+          { 24, 14, 2, 896, 64, 4864, 151936, 32768, 64 },
+          NORM_RMS,
+          1e-6,
+          POSITION_ROTARY,
           1e6,
           "none",
-          { .n_layers = 24,
-            .n_heads = 14,
-            .n_kv_heads = 2,
-            .d_model = 896,
-            .d_head = 64,
-            .d_mlp = 4864,
-            .d_vocab = 151936,
-            .n_ctx = 32768,
-            .norm = NORM_RMS,
-            .norm_eps = 1e-6,
-            .position = POSITION_ROTARY,
-            .rotary_dims = 64,
-            .activation = ACTIVATION_SILU,
-            .gated_mlp = true,
-            .tied = true,
-            .attn_scale = 0.125 } },
+          ACTIVATION_SILU,
+          true,
+          true,
+          0.125 },
         { gpt2,
           "gpt2",
+          { 12, 12, 12, 768, 64, 3072, 50257, 1024, 0 },
+          NORM_LAYER,
+          1e-5,
+          POSITION_LEARNED,
           0,
           "none",
-          { .n_layers = 12,
-            .n_heads = 12,
-            .n_kv_heads = 12,
-            .d_model = 768,
-            .d_head = 64,
-            .d_mlp = 3072,
-            .d_vocab = 50257,
-            .n_ctx = 1024,
-            .norm = NORM_LAYER,
-            .norm_eps = 1e-5,
-            .position = POSITION_LEARNED,
-            .rotary_dims = 0,
-            .activation = ACTIVATION_GELU_TANH,
-            .gated_mlp = false,
-            .tied = true,
-            .attn_scale = 0.125 } },
+          ACTIVATION_GELU_TANH,
+          false,
+          true,
+          0.125 },
         { cerebras,
           "gpt2",
+          { 10, 12, 12, 768, 64, 3072, 50257, 2048, 0 },
+          NORM_LAYER,
+          1e-5,
+          POSITION_LEARNED,
           0,
           "none",
-          { .n_layers = 10,
-            .n_heads = 12,
-            .n_kv_heads = 12,
-            .d_model = 768,
-            .d_head = 64,
-            .d_mlp = 3072,
-            .d_vocab = 50257,
-            .n_ctx = 2048,
-            .norm = NORM_LAYER,
-            .norm_eps = 1e-5,
-            .position = POSITION_LEARNED,
-            .rotary_dims = 0,
-            .activation = ACTIVATION_GELU_ERF,
-            .gated_mlp = false,
-            .tied = true,
-            .attn_scale = 0.125 } },
+          ACTIVATION_GELU_ERF,
+          false,
+          true,
+          0.125 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model *m = accept_config(cases[i].text);
-        const struct model_config *a = &m->config, *b = &cases[i].wanted;
+        const struct model_config *c = &m->config;
         assert_string_equal(m->architecture, cases[i].architecture);
-        const size_t got[] = { a->n_layers, a->n_heads, a->n_kv_heads, a->d_model,    a->d_head,
-                               a->d_mlp,    a->d_vocab, a->n_ctx,      a->rotary_dims };
-        const size_t wanted[] = { b->n_layers, b->n_heads, b->n_kv_heads, b->d_model,    b->d_head,
-                                  b->d_mlp,    b->d_vocab, b->n_ctx,      b->rotary_dims };
-        for (size_t k = 0; k < sizeof got / sizeof *got; k++)
-            if (got[k] != wanted[k])
-                fail_msg("config %zu: size %zu is %zu, not %zu", i, k, got[k], wanted[k]);
-        assert_int_equal(a->norm, b->norm);
-        assert_int_equal(a->position, b->position);
-        assert_int_equal(a->activation, b->activation);
-        assert_int_equal(a->gated_mlp, b->gated_mlp);
-        assert_int_equal(a->tied, b->tied);
-        assert_true(a->norm_eps == b->norm_eps);
-        assert_true(fabs(a->attn_scale - b->attn_scale) < 1e-16);
-        if (a->position == POSITION_ROTARY) {
+        const size_t sizes[] = { c->n_layers, c->n_heads, c->n_kv_heads, c->d_model,    c->d_head,
+                                 c->d_mlp,    c->d_vocab, c->n_ctx,      c->rotary_dims };
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+            if (sizes[k] != cases[i].sizes[k])
+                fail_msg("config %zu: size %zu is %zu, not %zu", i, k, sizes[k], cases[i].sizes[k]);
+        assert_int_equal(c->norm, cases[i].norm);
+        assert_int_equal(c->position, cases[i].position);
+        assert_int_equal(c->activation, cases[i].activation);
+        assert_int_equal(c->gated_mlp, cases[i].gated_mlp);
+        assert_int_equal(c->tied, cases[i].tied);
+        assert_true(c->norm_eps == cases[i].norm_eps);
+        assert_true(fabs(c->attn_scale - cases[i].attn_scale) < 1e-16);
+        if (c->position == POSITION_ROTARY) {
             assert_true(m->ropes[0].theta == cases[i].rope_theta);
             assert_string_equal(m->ropes[0].scaling, cases[i].rope_scaling);
         }

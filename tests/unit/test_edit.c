@@ -10,24 +10,8 @@
 
 #include <cmocka.h>
 
-static const struct model_config config = {
-    .n_layers = 30,
-    .n_heads = 9,
-    .n_kv_heads = 3,
-    .d_model = 576,
-    .d_head = 64,
-    .d_mlp = 1536,
-    .d_vocab = 49152,
-    .n_ctx = 2048,
-    .d_embed = 576,
-    .ln1 = true,
-    .ln2 = true,
-    .final_norm = true,
-    .unembedding = true,
-    .norm = NORM_RMS,
-    .position = POSITION_ROTARY,
-    .gated_mlp = true,
-};
+#include "tests/must.h"
+#include "tests/unit/configs.h"
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -35,24 +19,11 @@ static uint64_t next_random(uint64_t *state)
     return *state >> 33;
 }
 
-/* Fails, and the message has every one of the words (separated by |). */
-static void assert_message(int rc, const struct err *err, const char *words)
-{
-    char copy[256], *save = NULL;
-    snprintf(copy, sizeof copy, "%s", words);
-    if (!rc)
-        fail_msg("accepted, but should say: %s", words);
-    assert_int_equal(rc, err->code);
-    for (char *word = strtok_r(copy, "|", &save); word; word = strtok_r(NULL, "|", &save))
-        if (!strstr(err->msg, word))
-            fail_msg("\"%s\" does not say \"%s\"", err->msg, word);
-}
-
 static void assert_refused(const char *text, const char *words)
 {
     struct edit_list list = { 0 };
     struct err err = { 0 };
-    assert_message(edit_parse(&list, text, &config, &err), &err, words);
+    assert_message(edit_parse(&list, text, &llama, &err), &err, words);
     assert_int_equal(list.n, 0);
     char start[40];
     snprintf(start, sizeof start, "edit '%.20s", text);
@@ -64,7 +35,7 @@ static struct edit_list parse(const char *text)
 {
     struct edit_list list = { 0 };
     struct err err = { 0 };
-    if (edit_parse(&list, text, &config, &err))
+    if (edit_parse(&list, text, &llama, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(list.n, 1);
     return list;
@@ -208,7 +179,7 @@ static void messages_stay_whole_for_endless_expressions(void **state)
     memcpy(text, "z:3 scale ", 10);
     struct edit_list list = { 0 };
     struct err err = { 0 };
-    assert_message(edit_parse(&list, text, &config, &err), &err, "is no finite float32 number");
+    assert_message(edit_parse(&list, text, &llama, &err), &err, "is no finite float32 number");
     edit_list_release(&list);
 }
 
@@ -218,7 +189,7 @@ static int parse_json(struct edit_list *list, const char *text, struct err *err)
 {
     json_t *array;
     assert_int_equal(json_parse(text, strlen(text), "edits.json", &array, err), 0);
-    int rc = edit_parse_json(list, array, "edits.json", &config, err);
+    int rc = edit_parse_json(list, array, "edits.json", &llama, err);
     json_decref(array);
     return rc;
 }
@@ -344,11 +315,11 @@ static void parsing_a_printed_edit_gives_the_edit(void **state)
     for (int round = 0; round < 5000; round++) {
         enum site site = (enum site)(next_random(&seed) % N_SITES);
         const struct site_row *row = site_row(site);
-        if (site_missing(site, &config))
+        if (site_missing(site, &llama))
             continue;
         char text[512] = "", printed[512], again[512];
         const char *what;
-        size_t layer = next_random(&seed) % 25, n_units = site_units(site, &config, &what);
+        size_t layer = next_random(&seed) % 25, n_units = site_units(site, &llama, &what);
         if (row->per_layer)
             sprintf(text, "blocks.%zu-%zu.", layer, layer + next_random(&seed) % 5);
         strcat(text, row->name);
@@ -398,7 +369,7 @@ static void random_edits_never_crash(void **state)
         strcat(text, next_random(&seed) % 2 ? " zero" : "");
         struct err err = { 0 };
         size_t before = list.n;
-        int rc = edit_parse(&list, text, &config, &err);
+        int rc = edit_parse(&list, text, &llama, &err);
         assert_int_equal(list.n, before + !rc);
         assert_true(!rc || (rc == err.code && *err.msg));
     }

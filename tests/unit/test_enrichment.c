@@ -3,6 +3,7 @@
  * full runs with the edits as text. On the tiny model in double, so that the order of tokens has no near ties.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
 
 #include "core/base/mem.h"
 #include "core/runtime/collect.h"
@@ -28,12 +29,6 @@ static const struct {
                      { "The capital of Italy is", "Italy", "Rome" },
                      { "Hamlet was written by Shakespeare", "Shakespeare", "Hamlet" },
                      { "The currency of Japan is the", "Japan", NULL } };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static void find_span(struct prompt *p, const struct tokens *t, const char *text, const char *subject)
 {

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "tests/must.h"
+
 static struct pool *pool;
 static struct model *model;
 static struct runtime *rt;
@@ -33,12 +35,6 @@ static const char good[] =
     "  {\"name\": \"two\", \"prompt\": \"a\", \"edits\": [\"resid_post:0@1 patch from b\", \"z:0@last freeze\"]},\n"
     "  {\"name\": \"three\", \"prompt\": \"b\", \"edits\": [{\"site\": \"z:1\", \"op\": \"mean\"}]}],\n"
     " \"mean_over\": \"facts.jsonl\"}\n";
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static int open_model(void **state)
 {

@@ -4,6 +4,8 @@
  * that ranks have no near ties.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "core/base/mem.h"
 #include "core/runtime/collect.h"
@@ -14,13 +16,6 @@
 static const char *const models[] = { "llama_a", "mistral", "gpt2", "qwen2" };
 enum { N_MODELS = sizeof models / sizeof *models, N_FACTS = 3, MOST_TOKENS = 20 };
 
-static struct pool *pool;
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 struct fixture {
     struct model *m;
@@ -355,20 +350,6 @@ static void missing_answers_and_subjects_are_refused(void **state)
     assert_int_equal(extraction_run(&x, f.rt, &in, &err), ERR_ARG);
     assert_string_equal(err.msg, "prompt x: extraction needs the answer");
     close_fixture(&f);
-}
-
-static int open_pool(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int close_pool(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
 }
 
 int main(void)

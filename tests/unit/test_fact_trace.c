@@ -3,6 +3,8 @@
  * hook_result, the lens against its batch form, patterns against the collected ones. On golden models of every family.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "core/runtime/collect.h"
 #include "probes/fact_trace.h"
@@ -13,7 +15,6 @@
 static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "gpt2_bare", "qwen2" };
 enum { N_MODELS = sizeof models / sizeof *models, TOP = 5, RIVALS = 4 };
 
-static struct pool *pool;
 
 struct fixture {
     struct model *model;
@@ -22,12 +23,6 @@ struct fixture {
     const struct prompt *prompt; /* the longest */
     struct fact_trace trace;
 };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static void open_fixture(struct fixture *f, const char *name, enum precision precision)
 {
@@ -333,20 +328,6 @@ static void bad_requests_are_refused(void **state)
     close_fixture(&f);
 }
 
-static int start(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,5 +340,5 @@ int main(void)
         cmocka_unit_test(edits_are_traced_too),
         cmocka_unit_test(bad_requests_are_refused),
     };
-    return cmocka_run_group_tests_name("fact_trace", tests, start, stop);
+    return cmocka_run_group_tests_name("fact_trace", tests, open_pool, close_pool);
 }

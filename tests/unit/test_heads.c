@@ -4,6 +4,8 @@
  * the tiny model, which knows its facts: its first heads matter more than random ones.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "core/base/mem.h"
 #include "core/formats/facts.h"
@@ -20,7 +22,6 @@
 static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2" };
 enum { N_MODELS = sizeof models / sizeof *models, N_FACTS = 4 };
 
-static struct pool *pool;
 
 struct fixture {
     struct model *model;
@@ -30,12 +31,6 @@ struct fixture {
     int32_t answers[N_FACTS];
     size_t n_heads;
 };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static void open_fixture(struct fixture *f, const char *name, enum precision precision)
 {
@@ -520,20 +515,6 @@ static void first_heads_matter_more_than_random_ones(void **state)
     facts_close(facts);
     runtime_free(rt);
     model_free(model);
-}
-
-static int open_pool(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int close_pool(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
 }
 
 int main(void)

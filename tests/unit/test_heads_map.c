@@ -3,6 +3,8 @@
  * own norms and activation. Where an object's score is closer to the k-th than float can tell, either is right.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "core/base/mem.h"
 #include "core/base/random.h"
@@ -13,13 +15,6 @@
 static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2" };
 enum { N_MODELS = sizeof models / sizeof *models, N_PAIRS = 40, N_RELATIONS = 2, MOST = 128 };
 
-static struct pool *pool;
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 /* --- the naive map --- */
 
@@ -298,20 +293,6 @@ static void pairs_are_single_tokens(void **state)
     assert_false(head_map_pair(m, "the Arc de Triomphe", "Paris", &pair));
     assert_false(head_map_pair(m, "France", "", &pair));
     model_free(m);
-}
-
-static int open_pool(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int close_pool(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
 }
 
 int main(void)

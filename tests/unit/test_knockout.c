@@ -4,6 +4,8 @@
  * keeps log probabilities as floats (6e-8 of values up to about 10).
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "core/base/mem.h"
 #include "core/runtime/collect.h"
@@ -14,13 +16,6 @@
 static const char *const models[] = { "llama_a", "mistral", "gpt2", "qwen2" };
 enum { N_MODELS = sizeof models / sizeof *models, N_FACTS = 4 };
 
-static struct pool *pool;
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 /* Facts of one model: subject in front, in the middle, at the end, and a prompt of one token. */
 struct fixture {
@@ -343,20 +338,6 @@ static void a_prompt_without_subject_is_refused(void **state)
     assert_int_equal(knockout_run(&k, f.rt, &in, NULL, &err), ERR_ARG);
     assert_string_equal(err.msg, "prompt x: a knockout needs the prompt's subject");
     close_fixture(&f);
-}
-
-static int open_pool(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int close_pool(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
 }
 
 int main(void)

@@ -3,6 +3,8 @@
  * the chain of an answer's tokens against one token at a time.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "probes/answer_chain.h"
 #include "probes/lens_batch.h"
@@ -11,7 +13,6 @@
 
 enum { TOP = 3 };
 
-static struct pool *pool;
 
 struct fixture {
     struct model *model;
@@ -19,12 +20,6 @@ struct fixture {
     struct references refs;
     size_t n_rows;
 };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static void open_fixture(struct fixture *f, const char *name, enum precision precision)
 {
@@ -265,20 +260,6 @@ static void a_chain_is_the_sum_over_its_tokens(void **state)
     close_fixture(&f);
 }
 
-static int start(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,5 +268,5 @@ int main(void)
         cmocka_unit_test(labels_are_those_of_transformer_lens),
         cmocka_unit_test(a_chain_is_the_sum_over_its_tokens),
     };
-    return cmocka_run_group_tests_name("lens_batch", tests, start, stop);
+    return cmocka_run_group_tests_name("lens_batch", tests, open_pool, close_pool);
 }

@@ -3,6 +3,7 @@
  * block, on a block and in one block; float and double; 1 to 3 threads, that is vocabularies in one part or several.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
 
 #include "probes/logit_lens.h"
 
@@ -36,12 +37,6 @@ static double noise(void)
 {
     seed = seed * 1664525u + 1013904223u;
     return (double)seed / 2147483648.0 - 1;
-}
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
 }
 
 /* A golden model whose unembedding is replaced by a larger one. */

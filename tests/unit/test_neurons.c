@@ -4,6 +4,8 @@
  * the loss of their own neurons more than from that of others.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "core/base/mem.h"
 #include "core/formats/facts.h"
@@ -18,7 +20,6 @@
 static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2" };
 enum { N_MODELS = sizeof models / sizeof *models, N_FACTS = 3, TOP = 12 };
 
-static struct pool *pool;
 
 struct fixture {
     struct model *model;
@@ -29,12 +30,6 @@ struct fixture {
     struct logit_contrast contrasts[N_FACTS];
     struct neuron_activity activity;
 };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static void open_fixture(struct fixture *f, const char *name, enum precision precision)
 {
@@ -456,20 +451,6 @@ static void own_neurons_matter_more_than_random_ones(void **state)
     facts_close(facts);
     runtime_free(rt);
     model_free(model);
-}
-
-static int open_pool(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int close_pool(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
 }
 
 int main(void)

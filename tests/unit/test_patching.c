@@ -17,18 +17,14 @@
 
 #include <cmocka.h>
 
+#include "tests/must.h"
+
 enum { N_TOKENS = 6, CHANGED = 2, A = 11, B = 17 };
 
 static struct pool *pool;
 static struct model *model;
 static struct runtime *rt;
 static int32_t tokens[2][N_TOKENS + 2];
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static int open_model(void **state)
 {

@@ -17,18 +17,14 @@
 
 #include <cmocka.h>
 
+#include "tests/must.h"
+
 #define MODELS "tests/golden/models/"
 /* Grouped heads with biases; a window of 16; GPT-2's layout; one key head. */
 static const char *const models[] = { MODELS "llama_a", MODELS "mistral", MODELS "gpt2", MODELS "qwen2" };
 enum { N_MODELS = sizeof models / sizeof *models, N_PROMPTS = 4, MOST_TOKENS = 24, N_VARIANTS = 60 };
 
 static struct pool *pool;
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 struct bench {
     struct model *m;

@@ -16,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "tests/must.h"
+
 #define MODELS "tests/golden/models/"
 /* Grouped heads with biases; a window of 16; GPT-2's layout; one key head. */
 static const char *const models[] = { MODELS "llama_a", MODELS "mistral", MODELS "gpt2", MODELS "qwen2" };
@@ -29,12 +31,6 @@ static size_t below(size_t n)
 {
     random_state = random_state * 6364136223846793005u + 1442695040888963407u;
     return (size_t)(random_state >> 33) % n;
-}
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
 }
 
 static struct model *open_model(const char *path)

@@ -14,42 +14,8 @@
 
 #include <cmocka.h>
 
-static const struct model_config gpt2 = {
-    .n_layers = 12,
-    .n_heads = 12,
-    .n_kv_heads = 12,
-    .d_model = 768,
-    .d_head = 64,
-    .d_mlp = 3072,
-    .d_vocab = 50257,
-    .n_ctx = 1024,
-    .d_embed = 768,
-    .ln1 = true,
-    .ln2 = true,
-    .final_norm = true,
-    .unembedding = true,
-    .norm = NORM_LAYER,
-    .position = POSITION_LEARNED,
-};
-static const struct model_config llama = {
-    .n_layers = 30,
-    .n_heads = 9,
-    .n_kv_heads = 3,
-    .d_model = 576,
-    .d_head = 64,
-    .d_mlp = 1536,
-    .d_vocab = 49152,
-    .n_ctx = 2048,
-    .d_embed = 576,
-    .ln1 = true,
-    .ln2 = true,
-    .final_norm = true,
-    .unembedding = true,
-    .norm = NORM_RMS,
-    .position = POSITION_ROTARY,
-    .rotary_dims = 64,
-    .gated_mlp = true,
-};
+#include "tests/must.h"
+#include "tests/unit/configs.h"
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -65,19 +31,6 @@ static void assert_parses(const char *name, const struct model_config *config, c
     if (site_parse(name, config, &ref, &err))
         fail_msg("%s: %s", name, err.msg);
     assert_string_equal(site_name(ref, got), full);
-}
-
-/* Fails, and the message has every one of the words (separated by |). */
-static void assert_message(int rc, const struct err *err, const char *words)
-{
-    char copy[256], *save = NULL;
-    snprintf(copy, sizeof copy, "%s", words);
-    if (!rc)
-        fail_msg("accepted, but should say: %s", words);
-    assert_int_equal(rc, err->code);
-    for (char *word = strtok_r(copy, "|", &save); word; word = strtok_r(NULL, "|", &save))
-        if (!strstr(err->msg, word))
-            fail_msg("\"%s\" does not say \"%s\"", err->msg, word);
 }
 
 static void assert_refused(const char *name, const struct model_config *config, const char *words)

@@ -3,6 +3,7 @@
  * and verdicts follow the numbers: planted ones are found, planted fakes are not. On the tiny model in double.
  */
 #include "tests/golden/references.h"
+#include "tests/must.h"
 
 #include "core/base/mem.h"
 #include "probes/knockout.h"
@@ -31,12 +32,6 @@ static const struct {
                      { "A dolphin is a kind of", "A", "mammal" },
                      { "The big dog is not a", "dog", "cat" },
                      { "The currency of Japan is the", "Japan", "yen" } };
-
-static void must(int rc, const struct err *err)
-{
-    if (rc)
-        fail_msg("%s", err->msg);
-}
 
 static void find_span(struct prompt *p, const struct tokens *t, const char *text, const char *subject)
 {

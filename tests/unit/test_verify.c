@@ -3,12 +3,12 @@
  * program is linked with --wrap=runtime_forward, so that a fault can change one site on its way to the check.
  */
 #include "tests/golden/references.h"
+#include "tests/shared_pool.h"
 
 #include "probes/verify.h"
 
 #include <math.h>
 
-static struct pool *pool;
 
 /* --- faults --- */
 
@@ -247,20 +247,6 @@ static void cancelling_weights_are_seen(void **state)
     references_close(&refs);
 }
 
-static int start(void **state)
-{
-    struct err err;
-    (void)state;
-    return pool_create(&pool, 2, &err);
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,5 +254,5 @@ int main(void)
         cmocka_unit_test(a_fault_fails_the_checks_it_breaks),
         cmocka_unit_test(cancelling_weights_are_seen),
     };
-    return cmocka_run_group_tests_name("verify", tests, start, stop);
+    return cmocka_run_group_tests_name("verify", tests, open_pool, close_pool);
 }
