@@ -193,13 +193,13 @@ int bpe_encode(const struct bpe *bpe, const struct vocab *v, struct work *w, con
     if (bpe->ignore_merges && whole(v, w, piece, &id))
         return err_nomem(err, "a word");
     if (id >= 0)
-        return tokens_add(w->out, id, work_origin(w, piece->begin), work_origin(w, piece->end), err);
+        return tokens_add(w->out, id, work_origin(w, piece->begin), work_origin_end(w, piece->begin, piece->end), err);
     if (!mem_grow(&w->symbols, &w->symbols_capacity, n, sizeof *w->symbols))
         return err_nomem(err, "a word");
     n = first_symbols(bpe, w, piece);
     int rc = merge_all(bpe, w, n) ? err_nomem(err, "a word") : 0;
     for (int32_t i = n ? 0 : -1; !rc && i >= 0; i = w->symbols[i].next)
         rc = tokens_add(w->out, w->symbols[i].id, work_origin(w, w->symbols[i].begin),
-                        work_origin(w, w->symbols[i].end), err);
+                        work_origin_end(w, w->symbols[i].begin, w->symbols[i].end), err);
     return rc;
 }

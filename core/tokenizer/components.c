@@ -96,13 +96,36 @@ static int need_bool(const struct opening *o, const json_t *json, const char *ke
 
 /* Normalizers. */
 
+static int add_normalizer(struct opening *o, struct normalizer normalizer, const char *type, struct err *err)
+{
+    if (o->tok->n_normalizers == NORMALIZERS_MOST)
+        return fail(o, type, "too many normalizers", err);
+    o->tok->normalizers[o->tok->n_normalizers++] = normalizer;
+    return 0;
+}
+
 static int open_nfc(struct opening *o, const json_t *json, struct err *err)
 {
     (void)json;
-    if (o->tok->n_normalizers == NORMALIZERS_MOST)
-        return fail(o, "NFC", "too many normalizers", err);
-    o->tok->normalizers[o->tok->n_normalizers++] = NORMALIZER_NFC;
-    return 0;
+    return add_normalizer(o, (struct normalizer){ .kind = NORMALIZER_NFC }, "NFC", err);
+}
+
+static int open_nfd(struct opening *o, const json_t *json, struct err *err)
+{
+    (void)json;
+    return add_normalizer(o, (struct normalizer){ .kind = NORMALIZER_NFD }, "NFD", err);
+}
+
+static int open_nfkc(struct opening *o, const json_t *json, struct err *err)
+{
+    (void)json;
+    return add_normalizer(o, (struct normalizer){ .kind = NORMALIZER_NFKC }, "NFKC", err);
+}
+
+static int open_nfkd(struct opening *o, const json_t *json, struct err *err)
+{
+    (void)json;
+    return add_normalizer(o, (struct normalizer){ .kind = NORMALIZER_NFKD }, "NFKD", err);
 }
 
 static int open_normalizer_sequence(struct opening *o, const json_t *json, struct err *err)
@@ -112,8 +135,13 @@ static int open_normalizer_sequence(struct opening *o, const json_t *json, struc
 
 int open_normalizer(struct opening *o, const json_t *json, struct err *err)
 {
-    static const struct component table[] = { { "NFC", "", open_nfc },
-                                              { "Sequence", "normalizers", open_normalizer_sequence } };
+    static const struct component table[] = {
+        { "NFC", "", open_nfc },
+        { "NFD", "", open_nfd },
+        { "NFKC", "", open_nfkc },
+        { "NFKD", "", open_nfkd },
+        { "Sequence", "normalizers", open_normalizer_sequence },
+    };
     return open_component(o, table, sizeof table / sizeof *table, json, err);
 }
 

@@ -75,19 +75,19 @@ struct pieces {
     struct piece *item;
     size_t n, capacity;
 };
-/* A buffer of bytes with the place in the input of each; origin[end of a piece] is where the piece's input ends. */
+/* A buffer of bytes with the bytes of the input that each stands for: origin to origin_end. */
 struct buffer {
     char *bytes;
-    uint32_t *origin;
-    size_t n, bytes_capacity, origin_capacity;
+    uint32_t *origin, *origin_end;
+    size_t n, bytes_capacity, origin_capacity, origin_end_capacity;
 };
 struct bpe_symbol;
 struct bpe_candidate;
 
 /* All that one call of tokenizer_encode needs. */
 struct work {
-    const char *bytes;      /* the input, or buffer[current] */
-    const uint32_t *origin; /* NULL: the input itself */
+    const char *bytes;                   /* the input, or buffer[current] */
+    const uint32_t *origin, *origin_end; /* NULL: the input itself */
     struct buffer buffer[2];
     int current;
     struct pieces now, next;
@@ -102,6 +102,13 @@ static inline uint32_t work_origin(const struct work *w, size_t at)
 {
     return w->origin ? w->origin[at] : (uint32_t)at;
 }
+/* Where the input of bytes begin to end ends. */
+static inline uint32_t work_origin_end(const struct work *w, size_t begin, size_t end)
+{
+    if (begin == end)
+        return work_origin(w, begin);
+    return w->origin_end ? w->origin_end[end - 1] : (uint32_t)end;
+}
 /* The piece goes to w->next; an empty one without id is dropped. */
 int work_add(struct work *w, size_t begin, size_t end, int32_t id, struct err *err);
 void work_swap(struct work *w); /* next becomes now */
@@ -112,6 +119,9 @@ void work_swap(struct work *w); /* next becomes now */
 struct buffer *buffer_start(struct work *w);
 /* n bytes that stand for the input from origin to origin_end: byte for byte as far as that goes. */
 int buffer_add(struct buffer *b, const char *bytes, size_t n, uint32_t origin, uint32_t origin_end, struct err *err);
+/* n bytes each of which stands for all of the input from origin to origin_end. */
+int buffer_add_whole(struct buffer *b, const char *bytes, size_t n, uint32_t origin, uint32_t origin_end,
+                     struct err *err);
 /* Bytes begin to end of the present buffer, as they are. */
 int buffer_copy(struct buffer *b, const struct work *w, size_t begin, size_t end, struct err *err);
 int buffer_close_piece(struct buffer *b, struct work *w, size_t begin, uint32_t origin_end, int32_t id,
@@ -141,7 +151,32 @@ int bpe_add_merge(struct bpe *bpe, const struct vocab *v, const char *left, size
 int bpe_encode(const struct bpe *bpe, const struct vocab *v, struct work *w, const struct piece *piece,
                struct err *err);
 
-enum normalizer { NORMALIZER_NFC };
+/* A character of a text being rewritten, which stands for the next (0), for the next and k more (-k) or was put in (1).
+ */
+struct rewritten {
+    uint32_t cp;
+    int32_t change;
+};
+struct rewriting {
+    struct rewritten *item;
+    size_t n, capacity;
+};
+int rewriting_add(struct rewriting *r, uint32_t cp, int32_t change, struct err *err);
+/*
+ * The present buffer's bytes begin to end as the characters of r, with origins as in `tokenizers`: a character that was
+ * put in has those of the one before the place reached, others those of the character there.
+ */
+int buffer_rewrite(struct buffer *b, const struct work *w, size_t begin, size_t end, const struct rewriting *r,
+                   struct err *err);
+
+enum unicode_form { FORM_NFC, FORM_NFD, FORM_NFKC, FORM_NFKD };
+/* A text's characters in a Unicode normal form (annex 15), of the Unicode version that `tokenizers` has. */
+int unicode_normalize(enum unicode_form form, const char *text, size_t n, struct rewriting *out, struct err *err);
+
+enum normalizer_kind { NORMALIZER_NFC = FORM_NFC, NORMALIZER_NFD, NORMALIZER_NFKC, NORMALIZER_NFKD };
+struct normalizer {
+    enum normalizer_kind kind;
+};
 enum { NORMALIZERS_MOST = 16, PRE_TOKENIZERS_MOST = 16, TEMPLATE_MOST = 64, DESCRIPTION_MAX = 256 };
 
 enum pre_tokenizer_kind { PRE_BYTE_LEVEL, PRE_SPLIT, PRE_DIGITS };
@@ -156,7 +191,7 @@ struct tokenizer {
     struct vocab vocab;
     struct bpe bpe;
     struct added_set raw_added, normalized_added;
-    enum normalizer normalizers[NORMALIZERS_MOST];
+    struct normalizer normalizers[NORMALIZERS_MOST];
     struct pre_tokenizer pre_tokenizers[PRE_TOKENIZERS_MOST];
     size_t n_normalizers, n_pre_tokenizers;
     bool byte_level;

@@ -1,9 +1,4 @@
-/*
- * Normalizers. Each rewrites the text pieces into the next buffer and keeps the place in the input of every byte.
- *
- * NFC (Unicode annex 15): decompose, order marks by combining class, compose. Runs of ASCII are copied; what starts at
- * the last ASCII character before other text and ends at the next one is worked on as a whole.
- */
+/* Normalizers. Each rewrites the text pieces into the next buffer and keeps the place in the input of every byte. */
 #include "core/tokenizer/internal.h"
 
 #include "core/base/mem.h"
@@ -11,210 +6,52 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
-/* A character on its way, and how many characters of the input it stands for (0: the rest of a decomposed one). */
-struct nfc_char {
-    utf8proc_int32_t cp;
-    uint32_t takes;
-};
-struct nfc {
-    struct nfc_char *chars, *sorted;
-    size_t n, capacity, sorted_capacity;
-};
-
-/*
- * The Unicode data behind the `tokenizers` library's NFC are of version 9: to it, marks that came later are like
- * letters, and characters that came later have no decomposition. U+0600 to U+1E7FF, rising.
- */
-static bool is_newer_mark(utf8proc_int32_t cp)
+/* The characters that a text piece becomes are added to out, which comes empty; *out stays empty where none changes. */
+static int rewrite(const struct normalizer *normalizer, const char *text, size_t n, struct rewriting *out,
+                   struct err *err)
 {
-    static const utf8proc_int32_t ranges[][2] = {
-        { 0x7fd, 0x7fd },     { 0x897, 0x897 },     { 0x898, 0x89f },     { 0x8ca, 0x8d3 },     { 0x9fe, 0x9fe },
-        { 0xc3c, 0xc3c },     { 0xd3b, 0xd3c },     { 0xeba, 0xeba },     { 0x1715, 0x1715 },   { 0x1abf, 0x1ace },
-        { 0x1df6, 0x1dfa },   { 0xa82c, 0xa82c },   { 0x10d24, 0x10d27 }, { 0x10d69, 0x10d6d }, { 0x10eab, 0x10eac },
-        { 0x10efc, 0x10efc }, { 0x10efd, 0x10eff }, { 0x10f46, 0x10f50 }, { 0x10f82, 0x10f85 }, { 0x11070, 0x11070 },
-        { 0x1133b, 0x1133b }, { 0x113ce, 0x113d0 }, { 0x113e1, 0x113e2 }, { 0x1145e, 0x1145e }, { 0x11839, 0x1183a },
-        { 0x1193d, 0x1193e }, { 0x11943, 0x11943 }, { 0x119e0, 0x119e0 }, { 0x11a34, 0x11a34 }, { 0x11a47, 0x11a47 },
-        { 0x11a99, 0x11a99 }, { 0x11d42, 0x11d42 }, { 0x11d44, 0x11d45 }, { 0x11d97, 0x11d97 }, { 0x11f41, 0x11f42 },
-        { 0x1612f, 0x1612f }, { 0x16ff0, 0x16ff1 }, { 0x1e08f, 0x1e08f }, { 0x1e130, 0x1e136 }, { 0x1e2ae, 0x1e2ae },
-        { 0x1e2ec, 0x1e2ef }, { 0x1e4ec, 0x1e4ef }, { 0x1e5ee, 0x1e5ef }
-    };
-    size_t low = 0, high = sizeof ranges / sizeof *ranges;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (cp > ranges[middle][1])
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < sizeof ranges / sizeof *ranges && cp >= ranges[low][0];
+    return unicode_normalize((enum unicode_form)normalizer->kind, text, n, out, err);
 }
 
-/* Of characters that utf8proc decomposes. */
-static bool is_newer_composite(utf8proc_int32_t cp)
+static bool is_ascii(const char *text, size_t n)
 {
-    static const utf8proc_int32_t known[] = { 0x1109a, 0x1109c, 0x110ab, 0x1112e, 0x1112f, 0x1134b,
-                                              0x1134c, 0x114bb, 0x114bc, 0x114be, 0x115ba, 0x115bb };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (cp == known[i])
+    size_t i = 0;
+    while (i < n && (unsigned char)text[i] < 0x80)
+        i++;
+    return i == n;
+}
+
+/* Whether no piece can change. */
+static bool is_idle(const struct work *w)
+{
+    for (size_t i = 0; i < w->now.n; i++) {
+        const struct piece *p = &w->now.item[i];
+        if (p->id < 0 && !is_ascii(w->bytes + p->begin, p->end - p->begin))
             return false;
-    return cp >= 0x10000 && !(cp >= 0x1d15e && cp <= 0x1d1c0) && !(cp >= 0x2f800 && cp <= 0x2fa1d);
-}
-
-static unsigned class_of(utf8proc_int32_t cp)
-{
-    unsigned class = cp < 0x300 ? 0 : (unsigned)utf8proc_get_property(cp)->combining_class;
-    return class && !is_newer_mark(cp) ? class : 0;
-}
-
-static int decompose(struct nfc *x, const char *text, size_t len, struct err *err)
-{
-    x->n = 0;
-    for (size_t i = 0; i < len;) {
-        uint32_t cp = 0;
-        utf8proc_int32_t parts[8];
-        i += utf8_decode(text + i, len - i, &cp);
-        utf8proc_ssize_t k = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 8, UTF8PROC_DECOMPOSE, NULL);
-        if (k > 1 && is_newer_composite((utf8proc_int32_t)cp))
-            parts[0] = (utf8proc_int32_t)cp, k = 1;
-        if (k < 1 || k > 8 || !mem_grow(&x->chars, &x->capacity, x->n + (size_t)k, sizeof *x->chars))
-            return err_nomem(err, "normalizing a text");
-        for (utf8proc_ssize_t j = 0; j < k; j++)
-            x->chars[x->n++] = (struct nfc_char){ parts[j], j == 0 };
     }
-    return 0;
-}
-
-/* Sorts a run of marks by combining class, keeping the order of equal ones; by counting, as a run has no bound. */
-static int sort_marks(struct nfc *x, size_t begin, size_t end, struct err *err)
-{
-    size_t at[257] = { 0 };
-    if (!mem_grow(&x->sorted, &x->sorted_capacity, end - begin, sizeof *x->sorted))
-        return err_nomem(err, "normalizing a text");
-    for (size_t i = begin; i < end; i++)
-        at[class_of(x->chars[i].cp) + 1]++;
-    for (int c = 0; c < 256; c++)
-        at[c + 1] += at[c];
-    for (size_t i = begin; i < end; i++)
-        x->sorted[at[class_of(x->chars[i].cp)]++] = x->chars[i];
-    memcpy(x->chars + begin, x->sorted, (end - begin) * sizeof *x->sorted);
-    return 0;
-}
-
-static int order(struct nfc *x, struct err *err)
-{
-    int rc = 0;
-    for (size_t i = 0, end; !rc && i < x->n; i = end) {
-        for (end = i; end < x->n && class_of(x->chars[end].cp); end++)
-            ;
-        if (end - i > 1)
-            rc = sort_marks(x, i, end, err);
-        end += end == i;
-    }
-    return rc;
-}
-
-/* The two as one character, or -1. utf8proc knows pairs only through whole strings. */
-static utf8proc_int32_t composed(utf8proc_int32_t first, utf8proc_int32_t second)
-{
-    utf8proc_int32_t pair[3] = { first, second, 0 };
-    bool one = utf8proc_normalize_utf32(pair, 2, UTF8PROC_COMPOSE | UTF8PROC_STABLE) == 1;
-    return one && !is_newer_composite(pair[0]) ? pair[0] : -1;
-}
-
-static void compose(struct nfc *x)
-{
-    size_t n = 0, starter = SIZE_MAX;
-    unsigned last = 0; /* combining class of the character before */
-    for (size_t i = 0; i < x->n; i++) {
-        struct nfc_char c = x->chars[i];
-        unsigned class = class_of(c.cp);
-        bool adjacent = starter != SIZE_MAX && n == starter + 1;
-        utf8proc_int32_t one = -1;
-        if (adjacent || (starter != SIZE_MAX && last < class))
-            one = composed(x->chars[starter].cp, c.cp);
-        if (one >= 0) {
-            x->chars[starter].cp = one;
-            x->chars[starter].takes += c.takes;
-            continue;
-        }
-        if (!class)
-            starter = n;
-        last = class;
-        x->chars[n++] = c;
-    }
-    x->n = n;
-}
-
-/* Writes the result, giving each character the input bytes of the characters it stands for. */
-static int emit(const struct nfc *x, struct buffer *b, const struct work *w, size_t at, size_t stop, struct err *err)
-{
-    int rc = 0;
-    for (size_t i = 0; !rc && i < x->n; i++) {
-        char bytes[4];
-        size_t end = at;
-        for (uint32_t k = 0; k < x->chars[i].takes; k++)
-            for (end++; end < stop && ((unsigned char)w->bytes[end] & 0xc0) == 0x80; end++)
-                ;
-        rc = buffer_add(b, bytes, utf8_encode((uint32_t)x->chars[i].cp, bytes), work_origin(w, at), work_origin(w, end),
-                        err);
-        at = end;
-    }
-    return rc;
-}
-
-static size_t skip_ascii(const char *bytes, size_t at, size_t end)
-{
-    while (at < end && (unsigned char)bytes[at] < 0x80)
-        at++;
-    return at;
-}
-
-static int nfc_piece(struct nfc *x, const struct work *w, struct buffer *b, const struct piece *piece, struct err *err)
-{
-    size_t at = piece->begin;
-    int rc = 0;
-    while (!rc && at < piece->end) {
-        size_t other = skip_ascii(w->bytes, at, piece->end);
-        size_t begin = other < piece->end && other > at ? other - 1 : other, end = other;
-        while (end < piece->end && (unsigned char)w->bytes[end] >= 0x80)
-            end++;
-        if ((rc = buffer_copy(b, w, at, begin, err)) || (rc = decompose(x, w->bytes + begin, end - begin, err)) ||
-            (rc = order(x, err)))
-            break;
-        compose(x);
-        rc = emit(x, b, w, begin, end, err);
-        at = end;
-    }
-    return rc;
-}
-
-static bool all_ascii(const struct work *w)
-{
-    for (size_t i = 0; i < w->now.n; i++)
-        if (w->now.item[i].id < 0 &&
-            skip_ascii(w->bytes, w->now.item[i].begin, w->now.item[i].end) < w->now.item[i].end)
-            return false;
     return true;
 }
 
-static int nfc(struct work *w, struct err *err)
+static int apply(const struct normalizer *normalizer, struct work *w, struct err *err)
 {
-    struct nfc x = { 0 };
+    struct rewriting r = { 0 };
     struct buffer *b = buffer_start(w);
     int rc = 0;
-    if (all_ascii(w))
+    if (is_idle(w))
         return 0;
     for (size_t i = 0; !rc && i < w->now.n; i++) {
-        const struct piece *piece = &w->now.item[i];
+        const struct piece *p = &w->now.item[i];
         size_t begin = b->n;
-        rc = piece->id < 0 ? nfc_piece(&x, w, b, piece, err) : buffer_copy(b, w, piece->begin, piece->end, err);
+        r.n = 0;
+        if (p->id < 0)
+            rc = rewrite(normalizer, w->bytes + p->begin, p->end - p->begin, &r, err);
         if (!rc)
-            rc = buffer_close_piece(b, w, begin, work_origin(w, piece->end), piece->id, err);
+            rc = p->id < 0 ? buffer_rewrite(b, w, p->begin, p->end, &r, err) : buffer_copy(b, w, p->begin, p->end, err);
+        if (!rc)
+            rc = buffer_close_piece(b, w, begin, work_origin_end(w, p->begin, p->end), p->id, err);
     }
-    free(x.chars);
-    free(x.sorted);
+    free(r.item);
     if (!rc)
         buffer_use(w);
     return rc;
@@ -224,9 +61,6 @@ int normalize(const struct tokenizer *tok, struct work *w, struct err *err)
 {
     int rc = 0;
     for (size_t i = 0; !rc && i < tok->n_normalizers; i++)
-        switch (tok->normalizers[i]) {
-        case NORMALIZER_NFC:
-            rc = nfc(w, err);
-        }
+        rc = apply(&tok->normalizers[i], w, err);
     return rc;
 }

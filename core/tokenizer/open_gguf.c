@@ -209,7 +209,7 @@ static int add_pre(struct tokenizer *tok, const struct pre_row *row, const char 
 {
     int rc = 0;
     if (row->nfc)
-        tok->normalizers[tok->n_normalizers++] = NORMALIZER_NFC;
+        tok->normalizers[tok->n_normalizers++] = (struct normalizer){ .kind = NORMALIZER_NFC };
     tok->bpe.ignore_merges = row->ignore_merges;
     if (row->digits)
         rc = pre_add_digits(tok, true, where, err);

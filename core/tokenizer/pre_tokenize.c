@@ -49,7 +49,7 @@ static int prefix_spaces(struct work *w, struct err *err)
         if (p->id < 0 && w->bytes[p->begin] != ' ')
             rc = buffer_add(b, " ", 1, work_origin(w, p->begin), work_origin(w, p->begin), err);
         if (!rc && !(rc = buffer_copy(b, w, p->begin, p->end, err)))
-            rc = buffer_close_piece(b, w, begin, work_origin(w, p->end), p->id, err);
+            rc = buffer_close_piece(b, w, begin, work_origin_end(w, p->begin, p->end), p->id, err);
     }
     if (!rc)
         buffer_use(w);

@@ -61,7 +61,7 @@ static int encode_text(const struct tokenizer *tok, struct work *w, size_t len, 
     for (size_t i = 0; !rc && i < w->now.n; i++) {
         const struct piece *p = &w->now.item[i];
         rc = p->id < 0 ? bpe_encode(&tok->bpe, &tok->vocab, w, p, err)
-                       : tokens_add(w->out, p->id, work_origin(w, p->begin), work_origin(w, p->end), err);
+                       : tokens_add(w->out, p->id, work_origin(w, p->begin), work_origin_end(w, p->begin, p->end), err);
     }
     return rc;
 }

@@ -33,8 +33,9 @@ enum specials { SPECIALS_AUTO, SPECIALS_NONE, SPECIALS_BOS };
  * Parallel arrays of n tokens. begin/end are bytes of the input text, not trimmed (" Paris" has its space), so that
  * the tokens cover the text without gaps; exceptions:
  * - special tokens that the post-processor adds have begin == end, as has a space that was put before the text;
- * - where NFC changed characters, a token has the input bytes of the characters it came from, in input order; a token
- *   that has only the later bytes of a changed character may be empty;
+ * - where a normalizer changed characters, a token has the whole characters that `tokenizers` gives it: those that it
+ *   came from, without what was left out (a mark composed with the letter before, a control character); what one
+ *   character became shares its span;
  * - added tokens that swallow spaces and added tokens made of spaces can overlap, as in `tokenizers`;
  * - bytes without a token in a vocabulary without unk are left out, as in `tokenizers`; n_dropped counts them.
  * `tokenizers` itself gives each token that holds a part of a character the whole character; here it has its bytes.

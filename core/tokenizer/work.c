@@ -2,6 +2,7 @@
 #include "core/tokenizer/internal.h"
 
 #include "core/base/mem.h"
+#include "core/base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,8 @@ static int make_room(struct buffer *b, size_t n, struct err *err)
     if (b->n + n > INT32_MAX)
         return err_set(err, ERR_UNSUPPORTED, "a text of more than 2 GiB cannot be encoded in one piece");
     if (!mem_grow(&b->bytes, &b->bytes_capacity, b->n + n, 1) ||
-        !mem_grow(&b->origin, &b->origin_capacity, b->n + n, sizeof *b->origin))
+        !mem_grow(&b->origin, &b->origin_capacity, b->n + n, sizeof *b->origin) ||
+        !mem_grow(&b->origin_end, &b->origin_end_capacity, b->n + n, sizeof *b->origin_end))
         return err_nomem(err, "a text");
     return 0;
 }
@@ -44,13 +46,28 @@ static int make_room(struct buffer *b, size_t n, struct err *err)
 int buffer_add(struct buffer *b, const char *bytes, size_t n, uint32_t origin, uint32_t origin_end, struct err *err)
 {
     int rc = make_room(b, n, err);
-    if (rc)
+    if (rc || !n)
         return rc;
     memcpy(b->bytes + b->n, bytes, n);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         b->origin[b->n + i] = i < origin_end - origin ? origin + (uint32_t)i : origin_end;
+        b->origin_end[b->n + i] = i + 1 < origin_end - origin ? origin + (uint32_t)i + 1 : origin_end;
+    }
     b->n += n;
+    b->origin_end[b->n - 1] = origin_end;
     return 0;
+}
+
+int buffer_add_whole(struct buffer *b, const char *bytes, size_t n, uint32_t origin, uint32_t origin_end,
+                     struct err *err)
+{
+    int rc = make_room(b, n, err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        b->bytes[b->n] = bytes[i];
+        b->origin[b->n] = origin;
+        b->origin_end[b->n++] = origin_end;
+    }
+    return rc;
 }
 
 int buffer_copy(struct buffer *b, const struct work *w, size_t begin, size_t end, struct err *err)
@@ -59,9 +76,51 @@ int buffer_copy(struct buffer *b, const struct work *w, size_t begin, size_t end
     if (rc || begin == end)
         return rc;
     memcpy(b->bytes + b->n, w->bytes + begin, end - begin);
-    for (size_t i = begin; i < end; i++)
-        b->origin[b->n++] = work_origin(w, i);
+    for (size_t i = begin; i < end; i++) {
+        b->origin[b->n] = work_origin(w, i);
+        b->origin_end[b->n++] = work_origin_end(w, i, i + 1);
+    }
     return 0;
+}
+
+int rewriting_add(struct rewriting *r, uint32_t cp, int32_t change, struct err *err)
+{
+    if (r->n == r->capacity && !mem_grow(&r->item, &r->capacity, r->n + 1, sizeof *r->item))
+        return err_nomem(err, "a text");
+    r->item[r->n++] = (struct rewritten){ cp, change };
+    return 0;
+}
+
+static size_t next_character(const struct work *w, size_t at, size_t end)
+{
+    for (at += at < end; at < end && ((unsigned char)w->bytes[at] & 0xc0) == 0x80; at++)
+        ;
+    return at;
+}
+
+int buffer_rewrite(struct buffer *b, const struct work *w, size_t begin, size_t end, const struct rewriting *r,
+                   struct err *err)
+{
+    size_t before = begin, at = begin; /* the character before the place reached, and that place */
+    int rc = 0;
+    for (size_t i = 0; !rc && i < r->n; i++) {
+        char bytes[4];
+        size_t n = utf8_encode(r->item[i].cp, bytes);
+        if (r->item[i].change > 0 || at == end) {
+            rc = buffer_add_whole(b, bytes, n, work_origin(w, before), work_origin_end(w, before, at), err);
+            continue;
+        }
+        size_t next = next_character(w, at, end);
+        if (next - at == n && !memcmp(w->bytes + at, bytes, n))
+            rc = buffer_copy(b, w, at, next, err);
+        else
+            rc = buffer_add_whole(b, bytes, n, work_origin(w, at), work_origin_end(w, at, next), err);
+        for (int32_t k = r->item[i].change; k <= 0 && at < end; k++) {
+            before = at;
+            at = next_character(w, at, end);
+        }
+    }
+    return rc;
 }
 
 int buffer_close_piece(struct buffer *b, struct work *w, size_t begin, uint32_t origin_end, int32_t id, struct err *err)
@@ -75,6 +134,7 @@ void buffer_use(struct work *w)
     w->current = !w->current;
     w->bytes = w->buffer[w->current].bytes;
     w->origin = w->buffer[w->current].origin;
+    w->origin_end = w->buffer[w->current].origin_end;
     work_swap(w);
 }
 
@@ -83,6 +143,7 @@ void work_release(struct work *w)
     for (int i = 0; i < 2; i++) {
         free(w->buffer[i].bytes);
         free(w->buffer[i].origin);
+        free(w->buffer[i].origin_end);
     }
     free(w->now.item);
     free(w->next.item);

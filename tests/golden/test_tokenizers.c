@@ -253,17 +253,16 @@ static void spans_equal_the_library_and_cover_the_text(void **state)
     for (size_t k = 0; k < N_NAMES; k++) {
         struct tokenizer *tok = open_json(names[k]);
         struct cases c = cases_open(names[k]);
-        size_t n_compared = 0, n_covered = 0;
+        size_t n_changed = 0, n_covered = 0;
         for (size_t i = 0; i < c.n; i++) {
             cases_next(&c);
             encode(tok, &c.now, SPECIALS_NONE, &got);
-            n_covered += covers(&c.now, &got);
-            if (tok->n_normalizers && nfc_changes(&c.now))
-                continue; /* the library leaves out what was composed into the character before: see test_tokenizer.c */
-            n_compared++;
             check_spans(names[k], &c.now, &got);
+            bool changes = tok->n_normalizers && nfc_changes(&c.now); /* a composed mark is left out */
+            n_changed += changes;
+            n_covered += changes || covers(&c.now, &got);
         }
-        assert_true(n_compared >= 200);
+        assert_true(n_changed <= c.n / 3);
         /* But where one added token swallowed spaces that are another's. */
         assert_true(n_covered + 3 >= c.n);
         cases_close(&c);
@@ -515,7 +514,7 @@ static void set_regex_bits(uint16_t *bits, const char *all, const uint32_t *plac
 /* NFC of "|" c U+0334 for every character c of a block, in one text; '|' composes with nothing. */
 static void set_nfc_bits(uint16_t *bits, uint32_t first, uint32_t end)
 {
-    struct tokenizer tok = { .normalizers = { NORMALIZER_NFC }, .n_normalizers = 1 };
+    struct tokenizer tok = { .normalizers = { { .kind = NORMALIZER_NFC } }, .n_normalizers = 1 };
     for (int with_mark = 0; with_mark < 2; with_mark++) {
         struct strbuf text = STRBUF_INIT;
         struct err err = { 0 };

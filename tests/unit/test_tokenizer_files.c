@@ -94,8 +94,8 @@ static void settings_that_change_the_result_are_refused(void **state)
 static void components_that_are_unknown_are_named(void **state)
 {
     (void)state;
-    expect((struct parts){ .normalizer = "{\"type\":\"Lowercase\"}" },
-           "normalizer \"Lowercase\" is not supported; supported are NFC, Sequence");
+    expect((struct parts){ .normalizer = "{\"type\":\"Uppercase\"}" },
+           "normalizer \"Uppercase\" is not supported; supported are NFC");
     expect((struct parts){ .pre = "{\"type\":\"Whitespace\"}" }, "pre_tokenizer \"Whitespace\" is not supported");
     expect((struct parts){ .post = "{\"type\":\"BertProcessing\"}" }, "post_processor \"BertProcessing\"");
     expect((struct parts){ .decoder = "{\"type\":\"Fuse\"}" }, "decoder \"Fuse\" is not supported");
