@@ -16,11 +16,9 @@
 #include "core/runtime/runtime.h"
 
 enum {
-    QUERY_BLOCK = 64,     /* queries per attention task: bounds the scratch to 64 x keys a worker */
-    CHUNK_ROWS = 64,      /* rows of hook_result and logits held at a time */
-    WIDEN_ROWS = 64,      /* f64: weight rows widened at a time */
-    SMALL_OUTPUTS = 1200, /* f32: products of fewer are padded to PADDED_ROWS rows at most (matmul_real.c) */
-    PADDED_ROWS = 16,
+    QUERY_BLOCK = 64, /* queries per attention task: bounds the scratch to 64 x keys a worker */
+    CHUNK_ROWS = 64,  /* rows of hook_result and logits held at a time */
+    WIDEN_ROWS = 64,  /* f64: weight rows widened at a time */
 };
 
 enum touch { TOUCH_READ = 1, TOUCH_EDIT = 2 };
@@ -122,7 +120,7 @@ struct runtime {
     size_t memory_bytes;
     void *cosine[MAX_ROPES], *sine[MAX_ROPES]; /* [rope_positions, rotary_dims / 2] of each of the model's ropes */
     size_t rope_positions;
-    char *head_scratch; /* head_scratch_bytes for each worker: two states; f64: WIDEN_ROWS weight rows too */
+    char *head_scratch; /* head_scratch_bytes for each worker: two states, or what a product needs */
     size_t head_scratch_bytes;
 };
 

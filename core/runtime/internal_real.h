@@ -51,7 +51,7 @@ struct product {
     size_t y_stride;
 };
 void matmuls(struct pass *p, const struct product *products, size_t n, const real *x, size_t x_stride, size_t rows);
-/* Outputs [first, first + n) only, on the calling thread; f64 widens weights into scratch[WIDEN_ROWS * w->n_in]. */
+/* Outputs [first, first + n) only, on the calling thread. scratch: f32 gemm's, f64 [WIDEN_ROWS * w->n_in]. */
 void matmul_part(const struct matrix *w, const float *bias, const real *x, size_t x_stride, size_t rows, size_t first,
                  size_t n, real *y, size_t y_stride, void *scratch);
 

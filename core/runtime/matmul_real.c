@@ -4,56 +4,30 @@
  * where columns run out do they share rows too. The partition depends on the
  * shape and the number of threads alone, hence the same bits in every run.
  */
+#include "core/runtime/gemm.h"
 #include "core/runtime/internal_real.h"
 
 #include <math.h>
-#include <string.h>
 
 enum { LEAST_COLUMNS = 96, LEAST_ROWS = 64 };
-
-#if REAL_BITS == 32
-/*
- * OpenBLAS has kernels of their own for products of up to 1,200 outputs (0.3.21, AVX-512), whose sums differ from the
- * others' in the last bits. Few rows are therefore made a few more, so that a prompt alone gives the bits that it
- * gives in a batch. One row takes twice as long that way, so generation (with a cache) does without: scratch NULL.
- * Matrices of under 80 outputs stay as they are.
- */
-static size_t padded_rows(size_t rows, size_t n)
-{
-    size_t wanted = SMALL_OUTPUTS / n + 1;
-    return rows < wanted && wanted <= PADDED_ROWS ? wanted : rows;
-}
-
-static void product_plain(const struct matrix *w, size_t first, size_t n, const float *x, size_t x_stride, size_t rows,
-                          float *y, size_t y_stride)
-{
-    const float *weights = w->data + (w->in_major ? first : first * w->stride);
-    REAL_GEMM(CblasRowMajor, CblasNoTrans, w->in_major ? CblasNoTrans : CblasTrans, (int)rows, (int)n, (int)w->n_in, 1,
-              x, (int)x_stride, weights, (int)w->stride, 0, y, (int)y_stride);
-}
-
-static void product_padded(const struct matrix *w, size_t first, size_t n, const float *x, size_t x_stride, size_t rows,
-                           size_t padded, float *y, size_t y_stride, float *scratch)
-{
-    float *wide = scratch + padded * w->n_in;
-    for (size_t r = 0; r < rows; r++)
-        memcpy(scratch + r * w->n_in, x + r * x_stride, w->n_in * sizeof *x);
-    memset(scratch + rows * w->n_in, 0, (padded - rows) * w->n_in * sizeof *x);
-    product_plain(w, first, n, scratch, w->n_in, padded, wide, n);
-    for (size_t r = 0; r < rows; r++)
-        memcpy(y + r * y_stride, wide + r * n, n * sizeof *y);
-}
-#endif
 
 static void product(const struct matrix *w, size_t first, size_t n, const real *x, size_t x_stride, size_t rows,
                     real *y, size_t y_stride, void *scratch)
 {
 #if REAL_BITS == 32
-    size_t padded = padded_rows(rows, n);
-    if (scratch && padded != rows)
-        product_padded(w, first, n, x, x_stride, rows, padded, y, y_stride, scratch);
-    else
-        product_plain(w, first, n, x, x_stride, rows, y, y_stride);
+    const struct gemm g = {
+        .x = x,
+        .x_stride = x_stride,
+        .rows = rows,
+        .w = w->data + (w->in_major ? first : first * w->stride),
+        .w_stride = w->stride,
+        .in_major = w->in_major,
+        .n_in = w->n_in,
+        .n_out = n,
+        .y = y,
+        .y_stride = y_stride,
+    };
+    gemm(&g, scratch);
 #else
     double *widened = scratch;
     for (size_t done = 0; done < n; done += WIDEN_ROWS) {
@@ -88,10 +62,10 @@ struct job {
     size_t column_parts[MOST_PRODUCTS];
 };
 
-/* Bounds of part i of n: multiples of 16, so that vector kernels meet no odd edge inside. */
+/* Bounds of part i of n: multiples of 24, so that kernels meet no odd edge inside. */
 static size_t bound(size_t total, size_t parts, size_t i)
 {
-    return i == parts ? total : total * i / parts & ~(size_t)15;
+    return i == parts ? total : total * i / parts / 24 * 24;
 }
 
 static void job_task(void *arg, size_t index, int worker)
@@ -104,8 +78,8 @@ static void job_task(void *arg, size_t index, int worker)
     size_t first = bound(m->w->n_out, j->column_parts[i], c), last = bound(m->w->n_out, j->column_parts[i], c + 1);
     size_t row = bound(j->rows, j->row_parts, r), end = bound(j->rows, j->row_parts, r + 1);
     char *scratch = j->p->b.scratch + (size_t)worker * j->p->b.scratch_bytes;
-    if (REAL_BITS == 32 && j->p->cache)
-        scratch = NULL;
+    if (REAL_BITS == 32 && j->p->cache && j->rows == 1)
+        scratch = NULL; /* generation: gemm is made for more rows */
     if (first < last && row < end)
         matmul_part(m->w, m->bias, j->x + row * j->x_stride, j->x_stride, end - row, first, last - first,
                     m->y + row * m->y_stride, m->y_stride, scratch);

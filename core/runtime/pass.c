@@ -1,5 +1,6 @@
 /* Setting up a pass: checks, memory, plan of reads, edits resolved for each sequence, rotary angles. */
 #include "core/base/mem.h"
+#include "core/runtime/gemm.h"
 #include "core/runtime/internal.h"
 
 #include <math.h>
@@ -51,9 +52,9 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
     b->value = carve(base, &used, s->logits && c->d_vocab > value ? c->d_vocab : value, real);
     /* A replay also puts together the keys and values of one head there. */
     size_t scores = (QUERY_BLOCK + (s->replay ? 2 * c->d_head : 0)) * s->longest * real;
-    size_t widened = precision == PRECISION_F64 ? WIDEN_ROWS * widest * sizeof(double)
-                                                : (PADDED_ROWS * widest + 2 * SMALL_OUTPUTS) * sizeof(float);
-    b->scratch_bytes = ((scores > widened ? scores : widened) + 63) & ~(size_t)63;
+    size_t product = precision == PRECISION_F64 ? WIDEN_ROWS * widest * sizeof(double)
+                                                : gemm_scratch(s->rows, widest) * sizeof(float);
+    b->scratch_bytes = ((scores > product ? scores : product) + 63) & ~(size_t)63;
     b->scratch = carve(base, &used, (size_t)n_threads, b->scratch_bytes);
 
     b->touched = carve(base, &used, N_SITES * c->n_layers, 1);

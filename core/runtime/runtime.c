@@ -2,6 +2,7 @@
 
 #include "core/base/mem.h"
 #include "core/runtime/blas_check.h"
+#include "core/runtime/gemm.h"
 #include "core/runtime/internal.h"
 
 #include <cblas.h>
@@ -25,8 +26,10 @@ int runtime_create(struct runtime **out, const struct model *model, struct pool 
     rt->precision = precision;
     rt->k32 = kernels_f32();
     rt->k64 = kernels_f64();
-    size_t states = model->config.d_model + model->config.d_embed;
-    rt->head_scratch_bytes = (precision == PRECISION_F64 ? WIDEN_ROWS + 1 : 1) * states * real_bytes(precision);
+    size_t states = model->config.d_model + model->config.d_embed, d = model->config.d_embed;
+    size_t f32 = (states + gemm_scratch(GEMM_ROWS, d)) * sizeof(float),
+           f64 = (states + WIDEN_ROWS * d) * sizeof(double);
+    rt->head_scratch_bytes = (precision == PRECISION_F64 ? f64 : f32) / 64 * 64 + 64;
     rt->head_scratch = mem_aligned((size_t)pool_threads(pool), rt->head_scratch_bytes);
     if (!rt->head_scratch) {
         runtime_free(rt);
@@ -224,5 +227,5 @@ void runtime_unembed(struct runtime *rt, const void *inputs, size_t n, size_t fi
     if (rt->precision == PRECISION_F64)
         unembed_f64(rt, inputs, n, first, n_vocab, logits, head_scratch(rt, worker));
     else
-        unembed_f32(rt, inputs, n, first, n_vocab, logits, NULL);
+        unembed_f32(rt, inputs, n, first, n_vocab, logits, head_scratch(rt, worker));
 }
