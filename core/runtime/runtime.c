@@ -26,10 +26,11 @@ int runtime_create(struct runtime **out, const struct model *model, struct pool 
     rt->precision = precision;
     rt->k32 = kernels_f32();
     rt->k64 = kernels_f64();
-    size_t states = model->config.d_model + model->config.d_embed, d = model->config.d_embed;
-    size_t f32 = (states + gemm_scratch(GEMM_ROWS, d)) * sizeof(float),
-           f64 = (states + WIDEN_ROWS * d) * sizeof(double);
-    rt->head_scratch_bytes = (precision == PRECISION_F64 ? f64 : f32) / 64 * 64 + 64;
+    size_t d_model = model->config.d_model, d_embed = model->config.d_embed,
+           widest = d_model > d_embed ? d_model : d_embed;
+    size_t states = d_model + d_embed, f32 = (states + gemm_scratch(GEMM_ROWS, widest)) * sizeof(float);
+    size_t f64 = (states + WIDEN_ROWS * widest) * sizeof(double);
+    rt->head_scratch_bytes = (precision == PRECISION_F64 ? f64 : f32) / 64 * 64 + 64; /* aligned for each worker */
     rt->head_scratch = mem_aligned((size_t)pool_threads(pool), rt->head_scratch_bytes);
     if (!rt->head_scratch) {
         runtime_free(rt);
