@@ -3,6 +3,7 @@
 #include "analyses/plot/gnuplot.h"
 #include "core/base/file.h"
 #include "core/base/isa.h"
+#include "core/base/mem.h"
 #include "core/runtime/blas_check.h"
 #include "core/store/h5.h"
 
@@ -80,28 +81,10 @@ static void check_threads(struct doctor *d, const struct cli *cli)
 
 /* --- room --- */
 
-/* A number of bytes from a file like /proc/meminfo ("MemAvailable:  123 kB") or cgroup's memory.max; 0: not there. */
-static double read_bytes(const char *path, const char *key, double unit)
-{
-    char line[256];
-    double bytes = 0;
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return 0;
-    while (bytes == 0 && fgets(line, sizeof line, file))
-        if (!strncmp(line, key, strlen(key)))
-            bytes = strtod(line + strlen(key), NULL) * unit;
-    fclose(file);
-    return bytes;
-}
-
 static void check_memory(struct doctor *d)
 {
     static const double gib = 1 << 30;
-    double free_bytes = read_bytes("/proc/meminfo", "MemAvailable:", 1024);
-    double limit = read_bytes("/sys/fs/cgroup/memory.max", "", 1);
-    if (limit > 0 && (free_bytes <= 0 || limit < free_bytes))
-        free_bytes = limit;
+    double free_bytes = mem_available();
     if (free_bytes <= 0)
         report(d, "memory", STATUS_WARN, "compare `strata info MODEL` with what is free",
                "cannot tell how much is free");

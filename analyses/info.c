@@ -88,6 +88,32 @@ static void add_tokenizer(const struct model *m, struct strbuf *out)
     strbuf_addc(out, '\n');
 }
 
+static bool is_missed(int site, const struct model_config *c)
+{
+    return site_missing((enum site)site, c) && site_listed((enum site)site, c);
+}
+
+/* One line a reason. */
+static void add_missing_sites(const struct model_config *c, struct strbuf *out)
+{
+    char name[SITE_NAME_MAX];
+    for (int s = 0; s < N_SITES; s++) {
+        const char *reason = is_missed(s, c) ? site_missing((enum site)s, c) : NULL, *comma = "";
+        for (int before = 0; reason && before < s; before++)
+            reason = is_missed(before, c) && site_missing((enum site)before, c) == reason ? NULL : reason;
+        if (!reason)
+            continue;
+        add_row(out, "no site");
+        for (int other = s; other < N_SITES; other++)
+            if (is_missed(other, c) && site_missing((enum site)other, c) == reason) {
+                site_of_layers((enum site)other, name);
+                strbuf_addf(out, "%s%s", comma, name);
+                comma = ", ";
+            }
+        strbuf_addf(out, ": %s\n", reason);
+    }
+}
+
 static void add_sites(const struct model_config *c, struct strbuf *out)
 {
     size_t column = 0;
@@ -105,11 +131,7 @@ static void add_sites(const struct model_config *c, struct strbuf *out)
         column += strlen(name) + 1;
     }
     strbuf_addc(out, '\n');
-    for (int s = 0; s < N_SITES; s++)
-        if (site_missing((enum site)s, c) && site_listed((enum site)s, c)) {
-            site_of_layers((enum site)s, name);
-            strbuf_addf(out, "%-13s %s: %s\n", "no site", name, site_missing((enum site)s, c));
-        }
+    add_missing_sites(c, out);
 }
 
 static void add_text(const struct model *m, const struct cli *cli, struct strbuf *out)
@@ -127,6 +149,9 @@ static void add_text(const struct model *m, const struct cli *cli, struct strbuf
     strbuf_addf(out, "%.1f MiB: weights as float32 %.1f, working memory %.1f (batches of %zu tokens, %d threads)\n",
                 mib(model_planned_bytes(m)) + mib(working_bytes(m, cli)), mib(model_planned_bytes(m)),
                 mib(working_bytes(m, cli)), runtime_batch_rows(), cli->threads);
+    add_row(out, "");
+    strbuf_addf(out, "%.1f MiB with --weights stream (two blocks as float32 at a time)\n",
+                mib(model_streamed_bytes(m)) + mib(working_bytes(m, cli)));
     add_tokenizer(m, out);
     add_sites(&m->config, out);
 }
@@ -202,8 +227,8 @@ static void add_json(const struct model *m, const struct cli *cli, struct strbuf
     add_string(out, "format", m->file_format);
     add_types(out, m->weight_types);
     add_json_config(m, out);
-    strbuf_addf(out, "\"n_parameters\":%zu,\"weight_bytes\":%zu,\"working_bytes\":%zu,", m->n_parameters,
-                model_planned_bytes(m), working_bytes(m, cli));
+    strbuf_addf(out, "\"n_parameters\":%zu,\"weight_bytes\":%zu,\"streamed_bytes\":%zu,\"working_bytes\":%zu,",
+                m->n_parameters, model_planned_bytes(m), model_streamed_bytes(m), working_bytes(m, cli));
     add_string(out, "tokenizer", m->tokenizer ? tokenizer_describe(m->tokenizer) : NULL);
     add_string(out, "tokenizer_sha256", m->tokenizer ? m->tokenizer_sha256 : NULL);
     strbuf_addf(out, "\"bos\":%d,\"eos\":%d,", m->tokenizer ? (int)tokenizer_bos(m->tokenizer) : -1,
@@ -242,7 +267,8 @@ const struct command command_info = {
         "JSON keys: model, architecture, format, weight_types (tensors by type), n_layers, n_heads, n_kv_heads,\n"
         "d_model, d_head, d_mlp, d_vocab, n_ctx, norm, norm_eps, position, rotary_dims, rope_theta,\n"
         "rope_scaling, activation, gated_mlp, tied, attn_scale, n_parameters, weight_bytes (as float32),\n"
-        "working_bytes, tokenizer, tokenizer_sha256, bos, eos (-1: none), sites, missing_sites.\n",
+        "streamed_bytes (of them with --weights stream), working_bytes, tokenizer, tokenizer_sha256, bos, eos (-1: "
+        "none), sites, missing_sites.\n",
     .common = COMMON_MODEL_PATH | COMMON_PRECISION | COMMON_OUTPUT | COMMON_JSON,
     .most_arguments = 1,
     .run = run,

@@ -163,7 +163,7 @@ const struct command command_verify = {
                "\n"
                "--json: {\"model\", \"ok\", \"n_tokens\", \"checks\": [{\"name\", \"kind\" (identity or precision),\n"
                "\"worst\" (null: infinite), \"limit\", \"layer\", \"ok\"}]}.\n",
-    .common = COMMON_MODEL_PATH | COMMON_SPECIALS | COMMON_SEED | COMMON_OUTPUT | COMMON_JSON,
+    .common = COMMON_MODEL_PATH | COMMON_SPECIALS | COMMON_WEIGHTS | COMMON_SEED | COMMON_OUTPUT | COMMON_JSON,
     .most_arguments = 1,
     .run = run,
 };

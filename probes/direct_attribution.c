@@ -66,11 +66,12 @@ int direct_attribution(const struct model *m, const struct attribution_input *in
     out->embed = dot(direction, in->embed, d);
     out->pos_embed = in->pos_embed ? dot(direction, in->pos_embed, d) : 0;
     out->sum = out->bias + out->embed + out->pos_embed;
-    for (size_t l = 0; l < c->n_layers; l++) {
+    int rc = 0;
+    for (size_t l = 0; l < c->n_layers && !(rc = model_use_layer(m, l, err)); l++) {
         attribute_layer(m, in, direction, columns, scratch, l, out);
         out->sum += out->attention[l] + out->mlp[l];
     }
     out->residue = out->sum - in->logit;
     free(direction);
-    return 0;
+    return rc;
 }

@@ -117,7 +117,7 @@ struct job {
     struct runtime *rt;
     const struct extraction_input *in;
     struct collector c;
-    size_t n_layers, d, real;
+    size_t n_layers, d, real, layer;
     size_t longest, scratch_bytes; /* of a worker */
     char *states;                  /* [n_facts, EXTRACTION_SUBLAYERS, n_layers, d] */
     char *again;                   /* [n_facts, n_restrictions, n_layers, d] */
@@ -216,7 +216,7 @@ static void attend_task(void *arg, size_t index, int worker)
 {
     const struct job *j = arg;
     const struct model_config *c = &runtime_model(j->rt)->config;
-    size_t fact = index / j->n_layers, layer = index % j->n_layers, n_z = c->n_heads * c->d_head;
+    size_t fact = index, layer = j->layer, n_z = c->n_heads * c->d_head;
     double *weight = (double *)(void *)((char *)j->scratch + (size_t)worker * j->scratch_bytes);
     double *z = weight + j->longest, *acc = z + n_z;
     unsigned char *blocked = (unsigned char *)(acc + j->d);
@@ -239,8 +239,11 @@ static int attend_again(struct job *j, struct err *err)
     j->scratch = mem_aligned(threads, j->scratch_bytes);
     if (!j->again || !j->scratch)
         return err_nomem(err, "restricted attention");
-    pool_run(runtime_pool(j->rt), j->in->n_facts * j->n_layers, attend_task, j);
-    return 0;
+    int rc = 0;
+    for (j->layer = 0; j->layer < j->n_layers && !(rc = model_use_layer(runtime_model(j->rt), j->layer, err));
+         j->layer++)
+        pool_run(runtime_pool(j->rt), j->in->n_facts, attend_task, j);
+    return rc;
 }
 
 /* --- the run --- */

@@ -164,8 +164,8 @@ static void attribute_head(struct head_attribution *a, const struct taker *t, si
     }
 }
 
-static void attribute(struct head_attribution *a, const struct taker *t, const struct logit_contrast *contrasts,
-                      size_t first)
+static int attribute(struct head_attribution *a, const struct taker *t, const struct logit_contrast *contrasts,
+                     size_t first, struct err *err)
 {
     const struct model_config *c = &t->model->config;
     for (size_t i = 0; i < t->n_prompts; i++) {
@@ -173,7 +173,8 @@ static void attribute(struct head_attribution *a, const struct taker *t, const s
         logit_direction(t->model, &contrasts[first + i], t->resid + i * c->d_model, t->directions + i * c->d_model,
                         &constant);
     }
-    for (size_t l = 0; l < c->n_layers; l++) {
+    int rc = 0;
+    for (size_t l = 0; l < c->n_layers && !(rc = model_use_layer(t->model, l, err)); l++) {
         direction_columns(&t->model->layers[l].o, t->directions, t->n_prompts, t->columns, t->w);
         for (size_t i = 0; i < t->n_prompts; i++)
             for (size_t h = 0; h < c->n_heads; h++) {
@@ -182,6 +183,7 @@ static void attribute(struct head_attribution *a, const struct taker *t, const s
                 attribute_head(a, t, fact, i, l, h, t->columns + i * head_width(c) + h * c->d_head, source);
             }
     }
+    return rc;
 }
 
 static int run_batch(struct head_attribution *a, struct runtime *rt, const struct prompt *prompts,
@@ -190,8 +192,7 @@ static int run_batch(struct head_attribution *a, struct runtime *rt, const struc
     struct taker t = { .sink = { take }, .model = runtime_model(rt), .prompts = prompts + first, .n_prompts = n };
     int rc = make_room(&t, err);
     rc = rc ? rc : run_model(&t, rt, err);
-    if (!rc)
-        attribute(a, &t, contrasts, first);
+    rc = rc ? rc : attribute(a, &t, contrasts, first, err);
     release_taker(&t);
     return rc;
 }

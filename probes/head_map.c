@@ -265,9 +265,12 @@ static void find_target_logits(struct job *j)
         }
 }
 
-static void begin_layer(struct job *j, size_t layer)
+static int begin_layer(struct job *j, size_t layer, struct err *err)
 {
     const struct model_config *c = &j->model->config;
+    int rc = model_use_layer(j->model, layer, err);
+    if (rc)
+        return rc;
     const struct layer *w = &j->model->layers[layer];
     const float *subjects = layer ? j->enriched : j->embed;
     j->layer = layer;
@@ -280,6 +283,7 @@ static void begin_layer(struct job *j, size_t layer)
     find_target_logits(j);
     memset(j->above, 0, j->n_workers * j->n_targets * c->n_heads * sizeof *j->above);
     memset(j->below, 0, j->n_workers * j->n_targets * c->n_heads * sizeof *j->below);
+    return 0;
 }
 
 /* Adds how many of logits[n] are strictly above and below x, but for number `own`, which is rounded otherwise. */
@@ -450,7 +454,9 @@ static int run_layers(struct job *j, struct head_map *map, struct progress *prog
 {
     const struct model_config *c = &j->model->config;
     for (size_t l = 0; l < c->n_layers; l++) {
-        begin_layer(j, l);
+        int rc = begin_layer(j, l, err);
+        if (rc)
+            return rc;
         pool_run(runtime_pool(j->rt), (c->d_vocab + BLOCK - 1) / BLOCK, block_task, j);
         end_layer(j, map);
         if (progress_step(progress, l + 1, c->n_layers))

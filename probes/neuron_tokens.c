@@ -105,6 +105,9 @@ static int fill(struct job *j, const struct neuron *neurons, enum neuron_tokens_
         if (neurons[i].layer >= c->n_layers || neurons[i].unit >= c->d_mlp)
             return err_set(err, ERR_ARG, "neuron L%zuN%zu does not exist: the model has %zu layers of %zu neurons",
                            neurons[i].layer, neurons[i].unit, c->n_layers, c->d_mlp);
+        int rc = model_use_layer(j->model, neurons[i].layer, err);
+        if (rc)
+            return rc;
         fill_value(j->model, &neurons[i], norm, value);
         int32_t token = j->tokens ? j->tokens[i] : -1;
         if (token < 0)

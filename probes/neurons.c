@@ -171,13 +171,14 @@ static int summarise(struct neuron_activity *a, const struct taker *t, const str
         logit_direction(t->model, &contrasts[first + i], t->resid + i * c->d_model, t->directions + i * c->d_model,
                         &constant);
     }
-    for (size_t l = 0; l < c->n_layers; l++) {
+    int rc = 0;
+    for (size_t l = 0; l < c->n_layers && !(rc = model_use_layer(t->model, l, err)); l++) {
         direction_columns(&t->model->layers[l].mlp.down, t->directions, t->n_prompts, t->columns, t->w);
         for (size_t i = 0; i < t->n_prompts; i++)
             add_layer(a, t, first + i, i, l, norms + l * c->d_mlp, &lists[i]);
     }
     free(lists);
-    return 0;
+    return rc;
 }
 
 static int run_batch(struct neuron_activity *a, struct runtime *rt, const struct prompt *prompts,
@@ -193,11 +194,12 @@ static int run_batch(struct neuron_activity *a, struct runtime *rt, const struct
 }
 
 /* ||v_n|| of every layer: [n_layers, d_mlp]. */
-static double *value_norms(const struct model *m)
+static int value_norms(const struct model *m, double **out, struct err *err)
 {
     const struct model_config *c = &m->config;
-    double *norms = mem_zeroed(c->n_layers * c->d_mlp, sizeof *norms);
-    for (size_t l = 0; norms && l < c->n_layers; l++) {
+    double *norms = *out = mem_zeroed(c->n_layers * c->d_mlp, sizeof *norms);
+    int rc = norms ? 0 : err_nomem(err, "the norms of value vectors");
+    for (size_t l = 0; !rc && l < c->n_layers && !(rc = model_use_layer(m, l, err)); l++) {
         const struct matrix *w = &m->layers[l].mlp.down;
         double *norm = norms + l * c->d_mlp;
         for (size_t o = 0; o < w->n_out; o++)
@@ -208,7 +210,7 @@ static double *value_norms(const struct model *m)
         for (size_t u = 0; u < w->n_in; u++)
             norm[u] = sqrt(norm[u]);
     }
-    return norms;
+    return rc;
 }
 
 static int create(struct neuron_activity *a, const struct model_config *c, size_t n_facts, size_t top, struct err *err)
@@ -249,8 +251,7 @@ int neuron_activity_run(struct neuron_activity *a, struct runtime *rt, const str
     double *norms = NULL;
     int rc = create(a, &m->config, n_facts, top, err);
     rc = rc ? rc : check(m, prompts, contrasts, n_facts, err);
-    if (!rc && !(norms = value_norms(m)))
-        rc = err_nomem(err, "the norms of value vectors");
+    rc = rc ? rc : value_norms(m, &norms, err);
     for (size_t first = 0, n; !rc && first < n_facts; first += n) {
         size_t rows = prompts[first].n_tokens;
         for (n = 1; first + n < n_facts && n < MOST_FACTS; n++) {

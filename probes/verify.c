@@ -163,11 +163,14 @@ static int check_mix(struct check *c, size_t layer, struct err *err)
 
 static int check_layer(struct check *c, size_t l, struct err *err)
 {
+    int rc = model_use_layer(c->m, l, err);
+    if (rc)
+        return rc;
     const struct layer *w = &c->m->layers[l];
     const float *attn_out = rows_of(c, SITE_ATTN_OUT, l), *mlp_out = rows_of(c, SITE_MLP_OUT, l);
     const float *pre = rows_of(c, SITE_RESID_PRE, l), *mid = rows_of(c, SITE_RESID_MID, l);
     const float *post = rows_of(c, SITE_RESID_POST, l);
-    int rc = check_sum(c, "resid_pre + attn_out = resid_mid", pre, attn_out, mid, l, err);
+    rc = check_sum(c, "resid_pre + attn_out = resid_mid", pre, attn_out, mid, l, err);
     rc = rc ? rc : check_sum(c, "resid_mid + mlp_out = resid_post", mid, mlp_out, post, l, err);
     if (!rc && l)
         rc = check_sum(c, "resid_post = next resid_pre", rows_of(c, SITE_RESID_POST, l - 1), NULL, pre, l, err);

@@ -97,11 +97,17 @@ int cli_print(const struct strbuf *text, struct err *err)
 
 static const char *const specials_names[] = { "auto", "none", "bos", NULL };
 static const char *const precision_names[] = { "f32", "f64", NULL };
+static const char *const weights_names[] = {
+#define X(id, name) name,
+    WEIGHT_PLACES(X)
+#undef X
+        NULL
+};
 
 /* What the common options fill; small because choices are ints and threads a size. */
 struct common {
     struct cli *cli;
-    int specials, precision;
+    int specials, precision, weights;
     size_t threads;
     struct option table[16];
 };
@@ -134,6 +140,8 @@ static void common_table(struct common *c, struct cli *cli, unsigned taken)
            .help = "special tokens: the tokenizer's own (auto), none, or BOS first");
     OPTION(COMMON_PRECISION, .name = "precision", .kind = OPTION_CHOICE, .value = &c->precision,
            .choices = precision_names, .help = "compute in float (f32) or double (f64)");
+    OPTION(COMMON_WEIGHTS, .name = "weights", .kind = OPTION_CHOICE, .value = &c->weights, .choices = weights_names,
+           .help = "float32 blocks in memory, or streamed from the file two at a time (auto: if they do not fit)");
     OPTION(COMMON_SEED, .name = "seed", .kind = OPTION_SEED, .value = &cli->seed, .argument = "N",
            .help = "of random numbers (1)");
     OPTION(COMMON_RESUME, .name = "resume", .kind = OPTION_FLAG, .value = &cli->resume,
@@ -201,6 +209,7 @@ int cli_parse(struct cli *cli, const struct command *command, int argc, char **a
     cli->threads = common.threads ? (int)common.threads : pool_default_threads();
     cli->specials = (enum specials)common.specials;
     cli->precision = (enum precision)common.precision;
+    cli->weights = (enum weight_place)common.weights;
     return cli->help ? 0 : check_arguments(command, cli, err);
 }
 
@@ -299,10 +308,13 @@ int session_open(struct session *s, const struct cli *cli, struct err *err)
 {
     *s = (struct session){ 0 };
     int rc = pool_create(&s->pool, cli->threads, err);
-    rc = rc ? rc : model_open(&s->model, cli->model, s->pool, err);
+    rc = rc ? rc : model_open_at(&s->model, cli->model, cli->weights, s->pool, err);
     if (rc)
         return rc;
     name_default(cli, s->model);
+    if (cli->weights == WEIGHTS_AUTO && model_streams(s->model))
+        cli_note(cli, "the weights need %.1f GiB as float32, more than is free: they are streamed from the file",
+                 (double)model_planned_bytes(s->model) / (1 << 30));
     rc = runtime_create(&s->runtime, s->model, s->pool, cli->precision, err);
     return rc ? rc : check_interrupted(err);
 }

@@ -50,7 +50,8 @@ enum {
     COMMON_MODEL_PATH = 1 << 6, /* -m/--model PATH */
     COMMON_SPECIALS = 1 << 7,   /* --specials auto|none|bos */
     COMMON_PRECISION = 1 << 0,  /* --precision f32|f64 */
-    COMMON_MODEL = COMMON_MODEL_PATH | COMMON_SPECIALS | COMMON_PRECISION,
+    COMMON_WEIGHTS = 1 << 8,    /* --weights auto|memory|stream */
+    COMMON_MODEL = COMMON_MODEL_PATH | COMMON_SPECIALS | COMMON_PRECISION | COMMON_WEIGHTS,
     COMMON_INPUT = 1 << 1,  /* -i/--input FILE, --limit N */
     COMMON_OUTPUT = 1 << 2, /* -o/--output PATH */
     COMMON_JSON = 1 << 3,   /* --json */
@@ -68,6 +69,7 @@ struct cli {
     bool quiet, resume, json;
     enum specials specials;
     enum precision precision;
+    enum weight_place weights;
     char **arguments; /* positional */
     size_t n_arguments;
     char *command_line; /* "strata lens -m ...", quoted for a shell; for provenance */

@@ -1,5 +1,6 @@
 #include "core/base/mem.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,4 +65,26 @@ char *mem_strndup(const char *text, size_t n)
     memcpy(copy, text, n);
     copy[n] = '\0';
     return copy;
+}
+
+/* A number of bytes from a file like /proc/meminfo ("MemAvailable:  123 kB") or cgroup's memory.max; 0: not there. */
+static double read_bytes(const char *path, const char *key, double unit)
+{
+    char line[256];
+    double bytes = 0;
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    while (bytes == 0 && fgets(line, sizeof line, file))
+        if (!strncmp(line, key, strlen(key)))
+            bytes = strtod(line + strlen(key), NULL) * unit;
+    fclose(file);
+    return bytes;
+}
+
+double mem_available(void)
+{
+    double available = read_bytes("/proc/meminfo", "MemAvailable:", 1024);
+    double limit = read_bytes("/sys/fs/cgroup/memory.max", "", 1);
+    return limit > 0 && (available <= 0 || limit < available) ? limit : available;
 }

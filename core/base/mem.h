@@ -34,6 +34,8 @@ void *mem_aligned(size_t n, size_t size);
  * Returns false (array untouched) when memory or the address space is out.
  */
 bool mem_grow(void *items_pointer, size_t *capacity, size_t need, size_t size);
+/* Bytes that programs can have without swapping, under the control group's limit; 0: cannot tell. */
+double mem_available(void);
 char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t n);
 

@@ -32,6 +32,19 @@ struct load {
     const float **dest[3];
     size_t offset[3];
     size_t pair_heads; /* heads whose rows go from paired to half-split order; 0: as they are */
+    size_t layer;      /* that it is part of; NO_LAYER: of none */
+};
+enum { STREAM_SLOTS = 2 };
+static const size_t NO_LAYER = SIZE_MAX;
+
+/* Streamed weights: loads are in the order of their layers, those of none first. */
+struct stream {
+    struct pool *pool;
+    size_t *first;              /* [n_layers + 1] load of each layer */
+    char *slots[STREAM_SLOTS];  /* room for any layer, in the arena */
+    size_t holds[STREAM_SLOTS]; /* layer, or NO_LAYER */
+    size_t used[STREAM_SLOTS];  /* when, counted in uses */
+    size_t uses;
 };
 
 struct model_storage {
@@ -43,6 +56,7 @@ struct model_storage {
     size_t n_loads, loads_capacity;
     void *arena; /* widened weights, an anonymous mapping */
     size_t arena_bytes;
+    struct stream stream; /* first NULL: every layer is in memory */
 };
 
 /* GGUF: divisors of the rotary frequencies, one per pair. */
@@ -94,6 +108,6 @@ int tokens_open_folder(struct model *m, const struct source *source, const json_
 /* Finds every tensor, checks its shape, fills the layers' sizes, and refuses tensors that nothing reads. */
 int weights_plan(struct model *m, struct err *err);
 /* Widens what is planned and sets the pointers; meanwhile the pool also hashes the files into m->sha256. */
-int weights_load(struct model *m, struct pool *pool, struct err *err);
+int weights_load(struct model *m, enum weight_place place, struct pool *pool, struct err *err);
 
 #endif

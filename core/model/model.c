@@ -137,11 +137,16 @@ int model_open_header(struct model **out, const char *where, struct err *err)
 
 int model_open(struct model **out, const char *where, struct pool *pool, struct err *err)
 {
+    return model_open_at(out, where, WEIGHTS_AUTO, pool, err);
+}
+
+int model_open_at(struct model **out, const char *where, enum weight_place place, struct pool *pool, struct err *err)
+{
     struct model *m;
     int rc = model_open_header(&m, where, err);
     if (rc)
         return rc;
-    if ((rc = weights_load(m, pool, err)))
+    if ((rc = weights_load(m, place, pool, err)))
         model_free(m);
     else
         *out = m;
@@ -156,6 +161,7 @@ void model_free(struct model *m)
     if (s->arena)
         munmap(s->arena, s->arena_bytes);
     free(s->loads);
+    free(s->stream.first);
     gguf_free(s->gguf);
     tensor_set_release(&s->shards);
     free(s);

@@ -13,7 +13,7 @@
  * ids against the vocabulary, NaN and Inf in weights (by tensor name), config
  * keys that change the mathematics and are not supported (by key), tensors
  * that nothing reads (by name). A model is immutable afterwards; any number of
- * threads may use it.
+ * threads may use it (but see model_use_layer).
  */
 #ifndef STRATA_MODEL_MODEL_H
 #define STRATA_MODEL_MODEL_H
@@ -194,6 +194,24 @@ struct model {
  * folder), else the embedded tiny model. The pool widens weights in parallel. *out is the caller's.
  */
 int model_open(struct model **out, const char *where, struct pool *pool, struct err *err);
+/* Where the blocks' float32 weights are. Numbers are the same. */
+#define WEIGHT_PLACES(X)                                                                                               \
+    X(AUTO, "auto")     /* in memory if they fit into nine tenths of what is free, else streamed */                    \
+    X(MEMORY, "memory") /* all of them, for good */                                                                    \
+    X(STREAM, "stream") /* two blocks at a time, widened from the mapped file whenever a pass comes by */
+enum weight_place {
+#define X(id, name) WEIGHTS_##id,
+    WEIGHT_PLACES(X)
+#undef X
+};
+int model_open_at(struct model **out, const char *where, enum weight_place place, struct pool *pool, struct err *err);
+/*
+ * Whoever reads m->layers[layer]'s matrices calls this first, outside pool tasks. Streamed, they are valid until two
+ * other layers have been used and NULL afterwards; the pool of model_open_at must still be there, and one thread at a
+ * time may use the model. In memory it does nothing.
+ */
+int model_use_layer(const struct model *m, size_t layer, struct err *err);
+bool model_streams(const struct model *m);
 /* Config, tokenizer, sizes and tensor list only: weights stay unread, pointers to them NULL. For `info`, `tokenize`,
  * `sites`. */
 int model_open_header(struct model **out, const char *where, struct err *err);
@@ -201,6 +219,8 @@ void model_free(struct model *m); /* NULL is fine */
 
 /* Bytes that model_open will allocate for float32 weights; known after model_open_header. */
 size_t model_planned_bytes(const struct model *m);
+/* The same when the blocks are streamed. */
+size_t model_streamed_bytes(const struct model *m);
 /* "llama, mistral, gpt2, qwen2": the families that are known, for messages. */
 const char *model_known_families(void);
 

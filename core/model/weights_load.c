@@ -1,7 +1,8 @@
 /*
- * Float32 weights, once, in parallel. F32 tensors that are aligned in the file are used where they are mapped; all
- * others are widened into one anonymous mapping. Work is cut into runs of whole rows of about CHUNK elements, small
- * enough that the search for NaN and infinity finds them in cache.
+ * Float32 weights, in parallel: all of them once, or, streamed, a block at a time whenever it is used. F32 tensors that
+ * are aligned in the file are used where they are mapped; all others are widened into one anonymous mapping. Work is
+ * cut into runs of whole rows of about CHUNK elements, small enough that the search for NaN and infinity finds them in
+ * cache.
  */
 #define _GNU_SOURCE
 #include "core/base/mem.h"
@@ -23,8 +24,11 @@ struct part {
     size_t rows, columns, rows_per_task, first_task;
 };
 
+/* Widening of some of the loads. */
 struct loader {
     const struct tensor_set *set;
+    bool release;       /* the mapped bytes are not needed again */
+    size_t n_hashes;    /* files to hash meanwhile */
     char (*sha256)[65]; /* [set->n_files] */
     struct part *parts;
     atomic_size_t *rows_left; /* [n_parts] not widened yet */
@@ -110,17 +114,17 @@ static void load_task(void *arg, size_t index, int worker)
 {
     struct loader *loader = arg;
     (void)worker;
-    if (index < loader->set->n_files) { /* the longest tasks go first */
+    if (index < loader->n_hashes) { /* the longest tasks go first */
         file_map_sha256(&loader->set->files[index], loader->sha256[index]);
         return;
     }
-    index -= loader->set->n_files;
+    index -= loader->n_hashes;
     const struct part *part = part_of_task(loader, index);
     size_t first = (index - part->first_task) * part->rows_per_task, rows = part->rows - first;
     rows = rows < part->rows_per_task ? rows : part->rows_per_task;
     if (part->widened) {
         widen(part, first, rows);
-        if (atomic_fetch_sub(&loader->rows_left[part - loader->parts], rows) == rows)
+        if (atomic_fetch_sub(&loader->rows_left[part - loader->parts], rows) == rows && loader->release)
             release_source(loader, part->load->tensor);
     }
     if (all_finite(data_of(part) + first * part->columns, rows * part->columns))
@@ -130,18 +134,40 @@ static void load_task(void *arg, size_t index, int worker)
         ;
 }
 
-static size_t padded_bytes(const struct tensor *t)
+static size_t padded_bytes(const struct load *load)
 {
-    return (t->n * sizeof(float) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    return in_place(load) ? 0 : (load->tensor->n * sizeof(float) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 }
 
 size_t model_planned_bytes(const struct model *m)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < m->storage->n_loads; i++)
-        if (!in_place(&m->storage->loads[i]))
-            bytes += padded_bytes(m->storage->loads[i].tensor);
+        bytes += padded_bytes(&m->storage->loads[i]);
     return bytes;
+}
+
+/* Of the weights outside the blocks, and *most of the largest block. */
+static size_t bytes_outside(const struct model *m, size_t *most)
+{
+    const struct model_storage *s = m->storage;
+    size_t outside = 0;
+    *most = 0;
+    for (size_t l = 0; l < m->config.n_layers; l++) {
+        size_t bytes = 0;
+        for (size_t i = 0; i < s->n_loads; i++)
+            bytes += s->loads[i].layer == l ? padded_bytes(&s->loads[i]) : 0;
+        *most = bytes > *most ? bytes : *most;
+    }
+    for (size_t i = 0; i < s->n_loads; i++)
+        outside += s->loads[i].layer == NO_LAYER ? padded_bytes(&s->loads[i]) : 0;
+    return outside;
+}
+
+size_t model_streamed_bytes(const struct model *m)
+{
+    size_t most, outside = bytes_outside(m, &most);
+    return outside + STREAM_SLOTS * most;
 }
 
 /* Huge pages save most of the page faults; they need an aligned start. */
@@ -164,10 +190,10 @@ static int make_arena(struct model_storage *s, size_t bytes, char **start, const
     return 0;
 }
 
-static void make_parts(struct loader *loader, const struct model_storage *s, char *arena)
+static void make_parts(struct loader *loader, const struct load *loads, size_t n, char *arena)
 {
-    for (size_t i = 0; i < s->n_loads; i++) {
-        const struct load *load = &s->loads[i];
+    for (size_t i = 0; i < n; i++) {
+        const struct load *load = &loads[i];
         const struct tensor *t = load->tensor;
         struct part *part = &loader->parts[i];
         *part = (struct part){ .load = load, .first_task = loader->n_tasks };
@@ -179,9 +205,9 @@ static void make_parts(struct loader *loader, const struct model_storage *s, cha
         if (in_place(load))
             continue;
         part->widened = (float *)(void *)arena;
-        arena += padded_bytes(t);
+        arena += padded_bytes(load);
     }
-    loader->n_parts = s->n_loads;
+    loader->n_parts = n;
 }
 
 static int name_bad(const struct loader *loader, const char *path, struct err *err)
@@ -234,31 +260,123 @@ static void set_pointers(const struct loader *loader)
     }
 }
 
-int weights_load(struct model *m, struct pool *pool, struct err *err)
+/* Widens n loads to `at`; sha256 not NULL: hashes the files meanwhile. */
+static int widen_loads(struct model *m, const struct load *loads, size_t n, char *at, bool release, bool hash,
+                       struct pool *pool, struct err *err)
 {
-    struct model_storage *s = m->storage;
-    struct loader loader = { .set = model_tensors(m), .page_bytes = (size_t)sysconf(_SC_PAGESIZE) };
-    char *arena;
-    size_t bytes = model_planned_bytes(m);
+    struct loader loader = { .set = model_tensors(m), .release = release, .page_bytes = (size_t)sysconf(_SC_PAGESIZE) };
+    int rc = 0;
     atomic_init(&loader.bad, SIZE_MAX);
-    int rc = make_arena(s, bytes, &arena, m->path, err);
-    if (rc)
-        return rc;
-    loader.parts = mem_array(s->n_loads, sizeof *loader.parts);
-    loader.rows_left = mem_array(s->n_loads, sizeof *loader.rows_left);
+    loader.n_hashes = hash ? loader.set->n_files : 0;
+    loader.parts = mem_array(n, sizeof *loader.parts);
+    loader.rows_left = mem_array(n, sizeof *loader.rows_left);
     loader.sha256 = mem_zeroed(loader.set->n_files, sizeof *loader.sha256);
     if (!loader.parts || !loader.rows_left || !loader.sha256)
         rc = err_nomem(err, "the list of weights");
     else {
-        make_parts(&loader, s, arena);
-        pool_run(pool, loader.set->n_files + loader.n_tasks, load_task, &loader);
-        if (!(rc = name_bad(&loader, m->path, err)) && !(rc = combine_hashes(m, &loader, err))) {
+        make_parts(&loader, loads, n, at);
+        pool_run(pool, loader.n_hashes + loader.n_tasks, load_task, &loader);
+        rc = name_bad(&loader, m->path, err);
+        rc = rc || !hash ? rc : combine_hashes(m, &loader, err);
+        if (!rc)
             set_pointers(&loader);
-            m->weight_bytes = bytes;
-        }
     }
     free(loader.parts);
     free(loader.rows_left);
     free(loader.sha256);
     return rc;
+}
+
+/* --- streaming --- */
+
+bool model_streams(const struct model *m)
+{
+    return m->storage->stream.first != NULL;
+}
+
+static int by_layer(const void *a, const void *b)
+{
+    const struct load *x = a, *y = b;
+    size_t p = x->layer + 1, q = y->layer + 1; /* NO_LAYER comes first */
+    return p != q ? (p > q) - (p < q) : (x->tensor > y->tensor) - (x->tensor < y->tensor);
+}
+
+static int begin_stream(struct model *m, char *arena, size_t slot_bytes, struct pool *pool, struct err *err)
+{
+    struct model_storage *s = m->storage;
+    struct stream *stream = &s->stream;
+    size_t n_layers = m->config.n_layers, at = 0;
+    stream->pool = pool;
+    qsort(s->loads, s->n_loads, sizeof *s->loads, by_layer);
+    stream->first = mem_array(n_layers + 1, sizeof *stream->first);
+    if (!stream->first)
+        return err_nomem(err, "streamed weights");
+    for (size_t l = 0; l <= n_layers; l++) {
+        while (at < s->n_loads && s->loads[at].layer + 1 < l + 1)
+            at++;
+        stream->first[l] = at;
+    }
+    for (size_t i = 0; i < STREAM_SLOTS; i++) {
+        stream->slots[i] = arena + i * slot_bytes;
+        stream->holds[i] = NO_LAYER;
+    }
+    return 0;
+}
+
+/* Nobody reads a block that has gone: its pointers are NULL until it is back. */
+static void forget(struct model_storage *s, size_t layer)
+{
+    for (size_t i = s->stream.first[layer]; i < s->stream.first[layer + 1]; i++)
+        for (int d = 0; d < 3 && s->loads[i].dest[d] && !in_place(&s->loads[i]); d++)
+            *s->loads[i].dest[d] = NULL;
+}
+
+int model_use_layer(const struct model *m, size_t layer, struct err *err)
+{
+    struct model_storage *s = m->storage;
+    struct stream *stream = &s->stream;
+    size_t oldest = 0;
+    if (!stream->first)
+        return 0;
+    stream->uses++;
+    for (size_t i = 0; i < STREAM_SLOTS; i++) {
+        if (stream->holds[i] == layer) {
+            stream->used[i] = stream->uses;
+            return 0;
+        }
+        oldest = stream->used[i] < stream->used[oldest] ? i : oldest;
+    }
+    if (stream->holds[oldest] != NO_LAYER)
+        forget(s, stream->holds[oldest]);
+    stream->holds[oldest] = NO_LAYER;
+    size_t first = stream->first[layer];
+    int rc = widen_loads((struct model *)(uintptr_t)m, s->loads + first, stream->first[layer + 1] - first,
+                         stream->slots[oldest], false, false, stream->pool, err);
+    if (rc)
+        return rc;
+    stream->holds[oldest] = layer;
+    stream->used[oldest] = stream->uses;
+    return 0;
+}
+
+static bool fits(size_t bytes)
+{
+    double available = mem_available();
+    return available <= 0 || (double)bytes <= 0.9 * available;
+}
+
+int weights_load(struct model *m, enum weight_place place, struct pool *pool, struct err *err)
+{
+    struct model_storage *s = m->storage;
+    size_t most, outside = bytes_outside(m, &most), all = model_planned_bytes(m);
+    bool streams = place == WEIGHTS_STREAM || (place == WEIGHTS_AUTO && !fits(all));
+    char *arena;
+    int rc = make_arena(s, streams ? outside + STREAM_SLOTS * most : all, &arena, m->path, err);
+    if (rc)
+        return rc;
+    m->weight_bytes = streams ? outside + STREAM_SLOTS * most : all;
+    if (!streams)
+        return widen_loads(m, s->loads, s->n_loads, arena, true, true, pool, err);
+    rc = begin_stream(m, arena + outside, most, pool, err);
+    return rc ? rc : widen_loads(m, s->loads, s->stream.first[0], arena, true, true, pool, err);
 }

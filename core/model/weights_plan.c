@@ -15,7 +15,8 @@ struct binder {
     const struct tensor_set *set;
     const char *prefix; /* Hugging Face: the row's, or "" for a base model */
     bool gguf;
-    bool *used; /* [set->n] */
+    bool *used;   /* [set->n] */
+    size_t layer; /* that is being bound, or NO_LAYER */
     struct err *err;
 };
 
@@ -78,7 +79,7 @@ static int add_load(struct binder *b, const struct tensor *t, size_t pair_heads,
     if (!mem_grow(&s->loads, &s->loads_capacity, s->n_loads + 1, sizeof *s->loads))
         return err_nomem(b->err, "the list of weights");
     *out = &s->loads[s->n_loads++];
-    **out = (struct load){ .tensor = t, .pair_heads = pair_heads };
+    **out = (struct load){ .tensor = t, .pair_heads = pair_heads, .layer = b->layer };
     b->used[t - b->set->tensors] = true;
     b->m->n_parameters += t->n;
     return 0;
@@ -289,8 +290,11 @@ static int refuse_unused(const struct binder *b)
 static int bind_all(struct binder *b)
 {
     int rc = bind_embeddings(b);
-    for (size_t l = 0; !rc && l < b->m->config.n_layers; l++)
+    for (size_t l = 0; !rc && l < b->m->config.n_layers; l++) {
+        b->layer = l;
         rc = bind_layer(b, l);
+    }
+    b->layer = NO_LAYER;
     if (rc || (rc = bind_norm(b, ROLE_LN_FINAL, 0, &b->m->ln_final)))
         return rc;
     return refuse_unused(b);
@@ -298,7 +302,7 @@ static int bind_all(struct binder *b)
 
 int weights_plan(struct model *m, struct err *err)
 {
-    struct binder b = { .m = m, .arch = m->storage->arch, .set = model_tensors(m), .err = err };
+    struct binder b = { .m = m, .arch = m->storage->arch, .set = model_tensors(m), .layer = NO_LAYER, .err = err };
     b.gguf = m->storage->gguf != NULL;
     b.prefix = b.arch->prefix;
     if (!find(&b, ROLE_EMBED, 0, ".weight")) {

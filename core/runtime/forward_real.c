@@ -418,7 +418,7 @@ int REAL_NAME(forward)(struct pass *p, struct err *err)
     int rc = p->n_rows ? embed(p, err) : 0;
     for (size_t l = 0; !rc && !p->finished && l < p->model->config.n_layers; l++) {
         activate_rows(p, l);
-        if (p->n_rows)
+        if (p->n_rows && !(rc = model_use_layer(p->model, l, err)))
             rc = block(p, l, err);
     }
     return rc || p->finished || !p->n_rows ? rc : finish(p, err);
