@@ -41,6 +41,15 @@ static const struct alias {
 };
 enum { N_ALIASES = sizeof aliases / sizeof *aliases };
 
+/* Further names of TransformerLens's bridge, inside the blocks; of two rows of one name the first that exists. */
+static const struct alias bridge_aliases[] = {
+    { "ln1.hook_in", SITE_RESID_PRE },    { "attn.hook_in", SITE_LN1_OUT },     { "attn.q.hook_in", SITE_LN1_OUT },
+    { "attn.k.hook_in", SITE_LN1_OUT },   { "attn.v.hook_in", SITE_LN1_OUT },   { "attn.o.hook_out", SITE_ATTN_RAW },
+    { "attn.o.hook_out", SITE_ATTN_OUT }, { "mlp.hook_in", SITE_LN2_OUT },      { "mlp.in.hook_in", SITE_LN2_OUT },
+    { "mlp.out.hook_out", SITE_MLP_RAW }, { "mlp.out.hook_out", SITE_MLP_OUT },
+};
+enum { N_BRIDGE_ALIASES = sizeof bridge_aliases / sizeof *bridge_aliases };
+
 /* Names of modules in `k6attn`, `scale4ln1`; get_act_name's short spellings. */
 static const struct module {
     const char *spelling, *prefix;
@@ -239,6 +248,9 @@ static enum site find_name(struct piece name, bool per_layer, const struct model
         if (rows[s].per_layer == per_layer && bridge && equals(name, bridge))
             found = better(found, s, config);
     }
+    for (size_t i = 0; per_layer && i < N_BRIDGE_ALIASES; i++)
+        if (equals(name, bridge_aliases[i].name))
+            found = better(found, bridge_aliases[i].site, config);
     return found;
 }
 

@@ -107,6 +107,20 @@ static void bridge_names_parse_and_depend_on_the_gate(void **state)
     assert_parses("blocks.3.mlp.out.hook_in", &gpt2, "blocks.3.mlp.hook_post");
     assert_parses("blocks.3.mlp.hook_out", &gpt2, "blocks.3.hook_mlp_out");
     assert_parses("unembed.hook_in", &gpt2, "ln_final.hook_out");
+    assert_parses("blocks.3.attn.hook_in", &gpt2, "blocks.3.ln1.hook_out");
+    assert_parses("blocks.3.mlp.in.hook_in", &llama, "blocks.3.ln2.hook_out");
+    assert_parses("blocks.3.attn.o.hook_out", &gpt2, "blocks.3.hook_attn_out");
+    struct model_config gemma2 = llama;
+    gemma2.sublayer_norms = true;
+    assert_parses("blocks.3.attn.o.hook_out", &gemma2, "blocks.3.attn.hook_out");
+    assert_parses("blocks.3.attn.hook_out", &gemma2, "blocks.3.attn.hook_out");
+    assert_parses("blocks.3.attn.hook_out", &gpt2, "blocks.3.hook_attn_out");
+    struct model_config bert = gpt2;
+    bert.block = BLOCK_POST;
+    assert_parses("scale4ln1", &bert, "blocks.4.ln1.hook_scale");
+    assert_refused("blocks.4.ln2.hook_out", &(struct model_config){ .n_layers = 9, .block = BLOCK_PARALLEL },
+                   "no norm before the MLP");
+    assert_parses("blocks.4.ln2.hook_out", &bert, "blocks.4.hook_normalized_resid_post");
     assert_parses("unembed.hook_out", &gpt2, "logits");
     assert_parses("blocks.3.mlp.in.hook_out", &gpt2, "blocks.3.mlp.hook_pre");
     assert_parses("blocks.3.mlp.in.hook_out", &llama, "blocks.3.mlp.hook_pre_linear");
