@@ -1,10 +1,11 @@
 /*
- * Byte-level byte-pair encoding. The pair of lowest rank merges first, the leftmost of equal ones; candidates wait in
- * a heap and symbols form a linked list, so that a word of n bytes takes O(n log n).
+ * Byte-pair encoding, of bytes or of characters. The pair of lowest rank merges first, the leftmost of equal ones;
+ * candidates wait in a heap and symbols form a linked list, so that a word of n bytes takes O(n log n).
  */
 #include "core/tokenizer/internal.h"
 
 #include "core/base/mem.h"
+#include "core/base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static struct merge *find(const struct bpe *bpe, uint32_t left, uint32_t right)
     }
 }
 
-int bpe_init(struct bpe *bpe, const struct vocab *v, size_t n_merges, struct err *err)
+int bpe_init(struct bpe *bpe, const struct vocab *v, size_t n_merges, bool byte_level, struct err *err)
 {
     size_t slots = 16;
     while (slots / 2 < n_merges)
@@ -51,11 +52,27 @@ int bpe_init(struct bpe *bpe, const struct vocab *v, size_t n_merges, struct err
         return err_nomem(err, "the merges");
     for (size_t i = 0; i < slots; i++)
         bpe->merge[i].id = -1;
+    bpe->byte_level = byte_level;
     for (int byte = 0; byte < 256; byte++) {
-        char letter[4];
-        bpe->byte_id[byte] = vocab_find(v, letter, byte_letter((unsigned char)byte, letter));
+        char text[BYTE_TOKEN_LEN + 1];
+        size_t n = BYTE_TOKEN_LEN;
+        if (byte_level)
+            n = byte_letter((unsigned char)byte, text);
+        else
+            byte_token((unsigned char)byte, text);
+        bpe->byte_id[byte] = vocab_find(v, text, n);
+        if (byte < 128)
+            bpe->ascii_id[byte] = vocab_find(v, (char[1]){ (char)byte }, 1);
     }
     return 0;
+}
+
+int bpe_n_bytes(const struct bpe *bpe)
+{
+    int n = 0;
+    for (int byte = 0; byte < 256; byte++)
+        n += bpe->byte_id[byte] >= 0;
+    return n;
 }
 
 void bpe_release(struct bpe *bpe)
@@ -119,24 +136,44 @@ static int consider(const struct bpe *bpe, struct work *w, int32_t i)
     return m->id < 0 ? 0 : heap_push(w, (struct bpe_candidate){ (uint64_t)m->rank << 32 | (uint32_t)i, m->id });
 }
 
-/* One symbol a byte. A byte without a token becomes unk; where there is none it is left out, as in `tokenizers`. */
-static size_t first_symbols(const struct bpe *bpe, struct work *w, const struct piece *piece)
+/* The symbol at a place: its token, or -1, and how many bytes it takes. */
+static int32_t symbol_at(const struct bpe *bpe, const struct vocab *v, const char *text, size_t n, uint32_t *len)
+{
+    unsigned char first = (unsigned char)*text;
+    uint32_t cp;
+    *len = 1;
+    if (bpe->byte_level)
+        return bpe->byte_id[first];
+    if (first < 128)
+        return bpe->ascii_id[first];
+    *len = (uint32_t)utf8_decode(text, n, &cp);
+    return vocab_find(v, text, *len);
+}
+
+/*
+ * One symbol a byte or character. What has no token becomes the tokens of its bytes, or unk; where there is neither it
+ * is left out, as in `tokenizers`.
+ */
+static size_t first_symbols(const struct bpe *bpe, const struct vocab *v, struct work *w, const struct piece *piece)
 {
     size_t n = 0;
     bool unk_before = false;
-    for (uint32_t at = piece->begin; at < piece->end; at++) {
-        int32_t id = bpe->byte_id[(unsigned char)w->bytes[at]];
-        bool unk = id < 0;
+    for (uint32_t at = piece->begin, len; at < piece->end; at += len) {
+        int32_t id = symbol_at(bpe, v, w->bytes + at, piece->end - at, &len);
+        bool unk = id < 0 && !bpe->byte_fallback;
         if (unk && bpe->unk < 0) {
-            w->out->n_dropped++;
+            w->out->n_dropped += len;
             continue;
         }
         if (unk && unk_before && bpe->fuse_unk)
-            w->symbols[n - 1].end = at + 1;
-        else {
-            w->symbols[n] = (struct bpe_symbol){ unk ? bpe->unk : id, (int32_t)n - 1, (int32_t)n + 1, at, at + 1 };
+            w->symbols[n - 1].end = at + len;
+        else if (unk || id >= 0) {
+            w->symbols[n] = (struct bpe_symbol){ unk ? bpe->unk : id, (int32_t)n - 1, (int32_t)n + 1, at, at + len };
             n++;
-        }
+        } else
+            for (uint32_t i = at; i < at + len; i++, n++)
+                w->symbols[n] = (struct bpe_symbol){ bpe->byte_id[(unsigned char)w->bytes[i]], (int32_t)n - 1,
+                                                     (int32_t)n + 1, i, i + 1 };
         unk_before = unk;
     }
     if (n)
@@ -171,13 +208,17 @@ static int merge_all(const struct bpe *bpe, struct work *w, size_t n)
     return rc;
 }
 
-/* The whole piece as one token, by its spelling, so that no token but a byte-level one can match; -1: none. */
-static int whole(const struct vocab *v, struct work *w, const struct piece *piece, int32_t *id)
+/* The whole piece as one token, by its spelling, so that no token but one of the model can match; -1: none. */
+static int whole(const struct bpe *bpe, const struct vocab *v, struct work *w, const struct piece *piece, int32_t *id)
 {
     size_t n = piece->end - piece->begin, n_letters = 0;
     *id = -1;
     if (n > v->longest)
         return 0;
+    if (!bpe->byte_level) {
+        *id = vocab_find(v, w->bytes + piece->begin, n);
+        return 0;
+    }
     if (!mem_grow(&w->letters, &w->letters_capacity, 4 * n, 1))
         return ERR_NOMEM;
     for (uint32_t at = piece->begin; at < piece->end; at++)
@@ -190,13 +231,13 @@ int bpe_encode(const struct bpe *bpe, const struct vocab *v, struct work *w, con
 {
     size_t n = piece->end - piece->begin;
     int32_t id = -1;
-    if (bpe->ignore_merges && whole(v, w, piece, &id))
+    if (bpe->ignore_merges && whole(bpe, v, w, piece, &id))
         return err_nomem(err, "a word");
     if (id >= 0)
         return tokens_add(w->out, id, work_origin(w, piece->begin), work_origin_end(w, piece->begin, piece->end), err);
     if (!mem_grow(&w->symbols, &w->symbols_capacity, n, sizeof *w->symbols))
         return err_nomem(err, "a word");
-    n = first_symbols(bpe, w, piece);
+    n = first_symbols(bpe, v, w, piece);
     int rc = merge_all(bpe, w, n) ? err_nomem(err, "a word") : 0;
     for (int32_t i = n ? 0 : -1; !rc && i >= 0; i = w->symbols[i].next)
         rc = tokens_add(w->out, w->symbols[i].id, work_origin(w, w->symbols[i].begin),

@@ -18,7 +18,7 @@ static int fail(const struct opening *o, const char *type, const char *problem, 
     return err_set(err, ERR_UNSUPPORTED, "%s: %s %s: %s", o->where, o->stage, type, problem);
 }
 
-static bool has_word(const char *words, const char *word)
+bool component_has_word(const char *words, const char *word)
 {
     size_t n = strlen(word);
     for (const char *at = words; n && (at = strstr(at, word)); at += n)
@@ -31,7 +31,7 @@ static int check_keys(const struct opening *o, const struct component *c, const 
 {
     for (void *i = json_object_iter((json_t *)json); i; i = json_object_iter_next((json_t *)json, i)) {
         const char *key = json_object_iter_key(i);
-        if (strcmp(key, "type") && !has_word(c->keys, key))
+        if (strcmp(key, "type") && !component_has_word(c->keys, key))
             return err_set(err, ERR_UNSUPPORTED, "%s: %s %s has the key \"%.64s\", which is not known", o->where,
                            o->stage, c->type, key);
     }
@@ -214,12 +214,48 @@ int open_pre_tokenizer(struct opening *o, const json_t *json, struct err *err)
     return open_component(o, table, sizeof table / sizeof *table, json, err);
 }
 
-/* Decoders are not run; a byte-level tokenizer has one that undoes its letters. */
+/* Decoders are not run: they must say what the spelling of the vocabulary (internal.h) says. */
 
 static int ignore(struct opening *o, const json_t *json, struct err *err)
 {
     (void)o, (void)json, (void)err;
     return 0;
+}
+
+static int open_byte_level_decoder(struct opening *o, const json_t *json, struct err *err)
+{
+    (void)json;
+    return o->tok->byte_level ? 0 : fail(o, "ByteLevel", "without the pre-tokenizer ByteLevel is not supported", err);
+}
+
+static int need_text(const struct opening *o, const json_t *json, const char *type, const char *key, const char *text,
+                     struct err *err)
+{
+    const char *value;
+    int rc = json_get_string(json, o->where, key, &value, err);
+    if (rc || (value && !strcmp(value, text)))
+        return rc;
+    return err_set(err, ERR_UNSUPPORTED, "%s: %s %s: only the %s \"%s\" is supported", o->where, o->stage, type, key,
+                   text);
+}
+
+static int open_replace_decoder(struct opening *o, const json_t *json, struct err *err)
+{
+    const json_t *pattern = json_object_get(json, "pattern");
+    if (!json_is_object(pattern) || json_object_size(pattern) != 1)
+        return fail(o, "Replace", "the pattern must be an object with String", err);
+    int rc = need_text(o, pattern, "Replace", "String", METASPACE, err);
+    return rc ? rc : need_text(o, json, "Replace", "content", " ", err);
+}
+
+static int open_strip_decoder(struct opening *o, const json_t *json, struct err *err)
+{
+    return need_text(o, json, "Strip", "content", " ", err);
+}
+
+static int open_metaspace_decoder(struct opening *o, const json_t *json, struct err *err)
+{
+    return need_text(o, json, "Metaspace", "replacement", METASPACE, err);
 }
 
 static int open_decoder_sequence(struct opening *o, const json_t *json, struct err *err)
@@ -230,13 +266,24 @@ static int open_decoder_sequence(struct opening *o, const json_t *json, struct e
 int open_decoder(struct opening *o, const json_t *json, struct err *err)
 {
     static const struct component table[] = {
-        { "ByteLevel", "add_prefix_space trim_offsets use_regex", ignore },
+        { "ByteLevel", "add_prefix_space trim_offsets use_regex", open_byte_level_decoder },
+        { "Metaspace", "replacement prepend_scheme split add_prefix_space str_rep", open_metaspace_decoder },
+        { "Replace", "pattern content", open_replace_decoder },
+        { "ByteFallback", "", ignore },
+        { "Fuse", "", ignore },
+        { "Strip", "content start stop", open_strip_decoder },
         { "Sequence", "decoders", open_decoder_sequence },
     };
     return open_component(o, table, sizeof table / sizeof *table, json, err);
 }
 
 /* Post-processors. */
+
+static bool is_text_of(const struct tokenizer *tok, int32_t id, const json_t *text)
+{
+    const struct token_text *t = &tok->vocab.token[id];
+    return t->text && t->len == json_string_length(text) && !memcmp(t->text, json_string_value(text), t->len);
+}
 
 /* The ids of one special token of a template, each checked against the vocabulary. */
 static int template_ids(struct opening *o, const json_t *specials, const json_t *piece, int32_t *out, size_t *n,
@@ -261,7 +308,7 @@ static int template_ids(struct opening *o, const json_t *specials, const json_t 
         const json_t *id = json_array_get(ids, i), *token = json_array_get(tokens, i);
         json_int_t value = json_integer_value(id);
         if (!json_is_integer(id) || value < 0 || (size_t)value >= o->tok->vocab.n || !json_is_string(token) ||
-            tokenizer_find(o->tok, json_string_value(token), json_string_length(token)) != value)
+            !is_text_of(o->tok, (int32_t)value, token))
             return err_set(err, ERR_FORMAT,
                            "%s: post_processor: special token \"%.64s\" has an id that is not its token's", o->where,
                            name);

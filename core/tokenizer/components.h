@@ -6,6 +6,7 @@
 #define STRATA_TOKENIZER_COMPONENTS_H
 
 #include "core/base/json.h"
+#include "core/formats/json_walk.h"
 #include "core/tokenizer/internal.h"
 
 /* What is being opened; names collects the pre-tokenizers' types for the description. */
@@ -24,7 +25,21 @@ int open_pre_tokenizer(struct opening *o, const json_t *json, struct err *err);
 int open_post_processor(struct opening *o, const json_t *json, struct err *err);
 int open_decoder(struct opening *o, const json_t *json, struct err *err);
 int open_added_tokens(struct opening *o, const json_t *json, struct err *err);
+/* Whether `word` is one of `words`, which are separated by spaces. */
+bool component_has_word(const char *words, const char *word);
+
 /* The "model" object, still as text: its vocabulary and merges have hundreds of thousands of entries. */
-int open_bpe(struct opening *o, const char *text, size_t n, struct err *err);
+int open_model(struct opening *o, const char *text, size_t n, struct err *err);
+struct model_parts {
+    json_t *settings;                /* all keys but these two */
+    struct json_slice vocab, merges; /* text NULL: absent */
+};
+int open_bpe(struct opening *o, const struct model_parts *parts, struct err *err);
+int open_unigram(struct opening *o, const struct model_parts *parts, struct err *err);
+/* The string behind a slice to out, which has room for slice.n bytes; false when it is no valid JSON string. */
+bool model_string(struct json_slice slice, char *out, size_t *len);
+int model_bad_entry(const struct opening *o, const char *list, size_t i, struct json_slice slice, struct err *err);
+/* An object of text to id. */
+int model_vocab(struct opening *o, struct json_slice slice, struct err *err);
 
 #endif

@@ -28,6 +28,7 @@ struct vocab {
     struct strmap by_text;    /* the model's tokens, as the file spells them */
     struct strmap by_content; /* added tokens */
     char *texts, *bytes;      /* what by_text and token point into */
+    size_t texts_len;
 };
 
 /* `texts` (one block, taken over also on failure) holds the n entries' text; ids and texts must be unique. */
@@ -41,6 +42,20 @@ int vocab_init(struct vocab *v, char *texts, size_t texts_len, const struct voca
 void vocab_release(struct vocab *v);
 /* Grows the table to hold id. */
 int vocab_reserve(struct vocab *v, int32_t id, struct err *err);
+/*
+ * How a token's text in the file spells its bytes: a letter per byte; U+2581 for a space, and "<0x0A>" for a byte. What
+ * is spelt otherwise stands for itself, as it does to the decoders of `tokenizers`.
+ */
+#define METASPACE "\u2581"
+enum spelling { SPELT_BYTE_LEVEL, SPELT_METASPACE };
+/* Fills in the tokens' bytes. */
+int vocab_spell(struct vocab *v, enum spelling spelling, struct err *err);
+/* Id of a token of the model whose bytes are these, or -1. */
+int32_t vocab_find_bytes(const struct vocab *v, enum spelling spelling, const char *bytes, size_t len);
+/* "<0x0A>" */
+enum { BYTE_TOKEN_LEN = 6 };
+void byte_token(unsigned char byte, char out[BYTE_TOKEN_LEN + 1]);
+
 /* -1: none. By the spelling in the file. */
 int32_t vocab_find(const struct vocab *v, const char *text, size_t len);
 
@@ -83,6 +98,7 @@ struct buffer {
 };
 struct bpe_symbol;
 struct bpe_candidate;
+struct unigram_node;
 
 /* All that one call of tokenizer_encode needs. */
 struct work {
@@ -94,8 +110,9 @@ struct work {
     pcre2_match_data *match;
     struct bpe_symbol *symbols;
     struct bpe_candidate *heap;
+    struct unigram_node *path;
     char *letters;
-    size_t symbols_capacity, heap_capacity, heap_n, letters_capacity;
+    size_t symbols_capacity, heap_capacity, heap_n, path_capacity, letters_capacity;
     struct tokens *out;
 };
 static inline uint32_t work_origin(const struct work *w, size_t at)
@@ -139,11 +156,15 @@ struct bpe {
     struct merge *merge;
     size_t mask, n;
     uint64_t seed;
-    int32_t byte_id[256]; /* -1: none */
-    int32_t unk;          /* -1: none */
-    bool fuse_unk, ignore_merges;
+    bool byte_level;       /* symbols are bytes at first, else characters */
+    int32_t byte_id[256];  /* tokens of bytes, by letter or, for characters without a token, "<0x0A>"; -1: none */
+    int32_t ascii_id[128]; /* tokens of characters, where they are symbols; -1: none */
+    int32_t unk;           /* -1: none */
+    bool fuse_unk, ignore_merges, byte_fallback;
 };
-int bpe_init(struct bpe *bpe, const struct vocab *v, size_t n_merges, struct err *err);
+int bpe_init(struct bpe *bpe, const struct vocab *v, size_t n_merges, bool byte_level, struct err *err);
+/* How many bytes have a token. */
+int bpe_n_bytes(const struct bpe *bpe);
 void bpe_release(struct bpe *bpe);
 /* rank rises from call to call; the same pair again takes the later rank, as in `tokenizers`. */
 int bpe_add_merge(struct bpe *bpe, const struct vocab *v, const char *left, size_t left_len, const char *right,
@@ -187,9 +208,35 @@ struct pre_tokenizer {
     bool individual;       /* PRE_DIGITS */
 };
 
+/* Unigram: a vocabulary with log-probabilities, as a trie over bytes. */
+struct trie_node {
+    uint32_t children; /* index of the first; they lie together, by label */
+    int32_t id;        /* -1: no token ends here */
+    uint16_t n_children;
+    unsigned char label;
+};
+struct unigram {
+    struct trie_node *node;
+    double *score; /* by id */
+    double unk_score;
+    int32_t unk;          /* -1: none */
+    int32_t byte_id[256]; /* "<0x0A>"; -1: none */
+    bool byte_fallback;
+};
+/* scores has one for each id of the vocabulary; taken over also on failure. unk is -1 or an id. */
+int unigram_init(struct unigram *u, const struct vocab *v, double *scores, int32_t unk, struct err *err);
+void unigram_release(struct unigram *u);
+int unigram_encode(const struct unigram *u, const struct vocab *v, struct work *w, const struct piece *piece,
+                   struct err *err);
+
+enum model { MODEL_BPE, MODEL_UNIGRAM };
+
 struct tokenizer {
+    enum model model;
+    enum spelling spelling;
     struct vocab vocab;
     struct bpe bpe;
+    struct unigram unigram;
     struct added_set raw_added, normalized_added;
     struct normalizer normalizers[NORMALIZERS_MOST];
     struct pre_tokenizer pre_tokenizers[PRE_TOKENIZERS_MOST];
@@ -202,8 +249,8 @@ struct tokenizer {
 };
 
 struct tokenizer *tokenizer_new(void);
-/* Fills in what follows from the rest: the description. pre names the pre-tokenizer. */
-void tokenizer_finish(struct tokenizer *tok, const char *pre);
+/* Fills in what follows from the rest: the tokens' bytes, the description. pre names the pre-tokenizers. */
+int tokenizer_finish(struct tokenizer *tok, const char *pre, struct err *err);
 
 /* token->content is taken over also on failure. Refuses a content or id that another added token has. */
 int added_put(struct tokenizer *tok, struct added_token *token, const char *where, struct err *err);

@@ -156,7 +156,7 @@ static int read_merges(struct gguf_opening *o, struct err *err)
     if (!rc && !merges.n)
         rc = err_set(err, ERR_FORMAT, "%s: key tokenizer.ggml.merges is missing or empty", o->where);
     if (!rc)
-        rc = bpe_init(&o->tok->bpe, &o->tok->vocab, merges.n, err);
+        rc = bpe_init(&o->tok->bpe, &o->tok->vocab, merges.n, true, err);
     for (size_t i = 0; !rc && i < merges.n; i++) {
         const char *text;
         size_t len;
@@ -234,8 +234,7 @@ static int open_all(struct gguf_opening *o, struct err *err)
         (rc = read_added(o, err)) || (rc = added_finish(o->tok, o->where, err)) ||
         (rc = read_around(o, row->add_bos, err)))
         return rc;
-    tokenizer_finish(o->tok, row->name);
-    return 0;
+    return tokenizer_finish(o->tok, row->name, err);
 }
 
 int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err)

@@ -63,19 +63,15 @@ static int open_all(struct opening *o, const void *data, size_t size, struct err
     int rc = find_parts(data, size, o->where, parts, err);
     if (!rc && !parts[MODEL].text)
         rc = err_set(err, ERR_FORMAT, "%s: has no \"model\"", o->where);
-    o->stage = "model";
     if (rc || (rc = open_part(o, parts, VERSION, open_version, err)) ||
-        (rc = open_bpe(o, parts[MODEL].text, parts[MODEL].n, err)) ||
+        (rc = open_part(o, parts, PRE_TOKENIZER, open_pre_tokenizer, err)) || (o->stage = "model", false) ||
+        (rc = open_model(o, parts[MODEL].text, parts[MODEL].n, err)) ||
         (rc = open_part(o, parts, NORMALIZER, open_normalizer, err)) ||
-        (rc = open_part(o, parts, PRE_TOKENIZER, open_pre_tokenizer, err)) ||
         (rc = open_part(o, parts, ADDED, open_added_tokens, err)) || (rc = added_finish(o->tok, o->where, err)) ||
         (rc = open_part(o, parts, POST_PROCESSOR, open_post_processor, err)) ||
         (rc = open_part(o, parts, DECODER, open_decoder, err)))
         return rc;
-    if (!o->tok->byte_level)
-        return err_set(err, ERR_UNSUPPORTED, "%s: BPE without the pre-tokenizer ByteLevel is not supported", o->where);
-    tokenizer_finish(o->tok, strbuf_text(o->names));
-    return 0;
+    return tokenizer_finish(o->tok, strbuf_text(o->names), err);
 }
 
 int tokenizer_open_json(struct tokenizer **out, const void *data, size_t size, const char *name, struct err *err)

@@ -37,14 +37,33 @@ void tokenizer_free(struct tokenizer *tok)
     added_release(&tok->raw_added);
     added_release(&tok->normalized_added);
     bpe_release(&tok->bpe);
+    unigram_release(&tok->unigram);
     vocab_release(&tok->vocab);
     free(tok);
 }
 
-void tokenizer_finish(struct tokenizer *tok, const char *pre)
+int tokenizer_finish(struct tokenizer *tok, const char *pre, struct err *err)
 {
-    snprintf(tok->description, sizeof tok->description, "byte-level BPE, %zu tokens, pre-tokenizer %s",
-             tok->vocab.n_used, pre);
+    static const char *const names[] = { [MODEL_BPE] = "BPE", [MODEL_UNIGRAM] = "Unigram" };
+    bool bytes = tok->model == MODEL_BPE ? tok->bpe.byte_fallback : tok->unigram.byte_fallback;
+    tok->spelling = tok->byte_level ? SPELT_BYTE_LEVEL : SPELT_METASPACE;
+    snprintf(tok->description, sizeof tok->description, "%s%s%s, %zu tokens%s%s", tok->byte_level ? "byte-level " : "",
+             names[tok->model], bytes && !tok->byte_level ? " with byte fallback" : "", tok->vocab.n_used,
+             *pre ? ", pre-tokenizer " : "", pre);
+    return vocab_spell(&tok->vocab, tok->spelling, err);
+}
+
+static int encode_piece(const struct tokenizer *tok, struct work *w, const struct piece *p, struct err *err)
+{
+    if (p->id >= 0)
+        return tokens_add(w->out, p->id, work_origin(w, p->begin), work_origin_end(w, p->begin, p->end), err);
+    switch (tok->model) {
+    case MODEL_BPE:
+        return bpe_encode(&tok->bpe, &tok->vocab, w, p, err);
+    case MODEL_UNIGRAM:
+        return unigram_encode(&tok->unigram, &tok->vocab, w, p, err);
+    }
+    return 0;
 }
 
 /* The text's own tokens, appended to w->out. */
@@ -58,11 +77,8 @@ static int encode_text(const struct tokenizer *tok, struct work *w, size_t len, 
     if (rc || (rc = added_split(&tok->raw_added, w, err)) || (rc = normalize(tok, w, err)) ||
         (rc = added_split(&tok->normalized_added, w, err)) || (rc = pre_tokenize(tok, w, err)))
         return rc;
-    for (size_t i = 0; !rc && i < w->now.n; i++) {
-        const struct piece *p = &w->now.item[i];
-        rc = p->id < 0 ? bpe_encode(&tok->bpe, &tok->vocab, w, p, err)
-                       : tokens_add(w->out, p->id, work_origin(w, p->begin), work_origin_end(w, p->begin, p->end), err);
-    }
+    for (size_t i = 0; !rc && i < w->now.n; i++)
+        rc = encode_piece(tok, w, &w->now.item[i], err);
     return rc;
 }
 
@@ -141,22 +157,7 @@ int32_t tokenizer_find(const struct tokenizer *tok, const char *bytes, size_t le
     uint32_t id;
     if (strmap_get(&tok->vocab.by_content, bytes, len, &id))
         return (int32_t)id;
-    if (len > tok->vocab.longest)
-        return -1;
-    char *letters = mem_array(len, 4);
-    if (!letters)
-        return -1;
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++)
-        n += byte_letter((unsigned char)bytes[i], letters + n);
-    int32_t found = vocab_find(&tok->vocab, letters, n);
-    free(letters);
-    if (found >= 0 && !tok->vocab.token[found].added)
-        return found;
-    /* A token of the model that is not made of byte letters stands for its own spelling. */
-    found = vocab_find(&tok->vocab, bytes, len);
-    const struct token_text *t = token_at(tok, found);
-    return t && t->n_bytes == len && !memcmp(t->bytes, bytes, len) ? found : -1;
+    return vocab_find_bytes(&tok->vocab, tok->spelling, bytes, len);
 }
 
 bool tokenizer_is_special(const struct tokenizer *tok, int32_t id)

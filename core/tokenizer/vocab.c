@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/base/utf8.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,8 +59,7 @@ static int too_large(const char *where, int32_t id, size_t n, struct err *err)
     return err_set(err, ERR_FORMAT, "%s: token id %d is too large for a vocabulary of %zu tokens", where, (int)id, n);
 }
 
-/* Enters one token; its bytes go to *at, which moves on. */
-static int enter(struct vocab *v, const struct vocab_entry *entry, char **at, const char *where, struct err *err)
+static int enter(struct vocab *v, const struct vocab_entry *entry, const char *where, struct err *err)
 {
     struct token_text *t = &v->token[entry->id];
     uint32_t first;
@@ -73,13 +73,6 @@ static int enter(struct vocab *v, const struct vocab_entry *entry, char **at, co
                        entry->text, (unsigned)first, (int)entry->id);
     v->longest = entry->len > v->longest ? entry->len : v->longest;
     *t = (struct token_text){ .text = entry->text, .len = entry->len };
-    size_t n = bytes_of_letters(entry->text, entry->len, *at);
-    if (n == SIZE_MAX) { /* `tokenizers` decodes such a token as it is spelt, too */
-        t->bytes = t->text, t->n_bytes = t->len;
-        return 0;
-    }
-    t->bytes = *at, t->n_bytes = (uint32_t)n;
-    *at += n;
     return 0;
 }
 
@@ -90,6 +83,7 @@ int vocab_init(struct vocab *v, char *texts, size_t texts_len, const struct voca
     int rc = 0;
     memset(v, 0, sizeof *v);
     v->texts = texts;
+    v->texts_len = texts_len;
     for (size_t i = 0; i < n; i++)
         if (entries[i].id > largest)
             largest = entries[i].id;
@@ -99,12 +93,10 @@ int vocab_init(struct vocab *v, char *texts, size_t texts_len, const struct voca
     v->n_used = n;
     v->capacity = v->n;
     v->token = mem_zeroed(v->n, sizeof *v->token);
-    v->bytes = mem_array(texts_len + 1, 1);
-    if (!v->token || !v->bytes || strmap_init(&v->by_text, n) || strmap_init(&v->by_content, 16))
+    if (!v->token || strmap_init(&v->by_text, n) || strmap_init(&v->by_content, 16))
         return err_nomem(err, "the vocabulary");
-    char *at = v->bytes;
     for (size_t i = 0; !rc && i < n; i++)
-        rc = enter(v, &entries[i], &at, where, err);
+        rc = enter(v, &entries[i], where, err);
     return rc;
 }
 
@@ -124,6 +116,98 @@ int32_t vocab_find(const struct vocab *v, const char *text, size_t len)
 {
     uint32_t id;
     return strmap_get(&v->by_text, text, len, &id) ? (int32_t)id : -1;
+}
+
+void byte_token(unsigned char byte, char out[BYTE_TOKEN_LEN + 1])
+{
+    snprintf(out, BYTE_TOKEN_LEN + 1, "<0x%02X>", byte);
+}
+
+/* The byte that "<0x0A>" stands for, or -1. */
+static int byte_of_token(const char *text, size_t n)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    if (n != BYTE_TOKEN_LEN || memcmp(text, "<0x", 3) || text[5] != '>')
+        return -1;
+    const char *high = memchr(digits, text[3], 16), *low = memchr(digits, text[4], 16);
+    return high && low ? (int)((high - digits) << 4 | (low - digits)) : -1;
+}
+
+enum { METASPACE_LEN = sizeof METASPACE - 1 };
+
+static size_t bytes_of_metaspace(const char *text, size_t n, char *out)
+{
+    int byte = byte_of_token(text, n);
+    size_t n_out = 0;
+    if (byte >= 0) {
+        *out = (char)byte;
+        return 1;
+    }
+    for (size_t i = 0; i < n; n_out++)
+        if (n - i >= METASPACE_LEN && !memcmp(text + i, METASPACE, METASPACE_LEN)) {
+            out[n_out] = ' ';
+            i += METASPACE_LEN;
+        } else
+            out[n_out] = text[i++];
+    return n_out;
+}
+
+int vocab_spell(struct vocab *v, enum spelling spelling, struct err *err)
+{
+    char *at = v->bytes = mem_array(v->texts_len + 1, 1);
+    if (!at)
+        return err_nomem(err, "the vocabulary");
+    for (size_t i = 0; i < v->n; i++) {
+        struct token_text *t = &v->token[i];
+        if (!t->text || t->added)
+            continue;
+        size_t n = spelling == SPELT_BYTE_LEVEL ? bytes_of_letters(t->text, t->len, at)
+                                                : bytes_of_metaspace(t->text, t->len, at);
+        if (n == SIZE_MAX) { /* no letters: as it is spelt */
+            t->bytes = t->text, t->n_bytes = t->len;
+            continue;
+        }
+        t->bytes = at, t->n_bytes = (uint32_t)n;
+        at += n;
+    }
+    return 0;
+}
+
+static int32_t find_spelt(const struct vocab *v, enum spelling spelling, const char *bytes, size_t len, char *room)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        if (spelling == SPELT_BYTE_LEVEL)
+            n += byte_letter((unsigned char)bytes[i], room + n);
+        else if (bytes[i] == ' ') {
+            memcpy(room + n, METASPACE, METASPACE_LEN);
+            n += METASPACE_LEN;
+        } else
+            room[n++] = bytes[i];
+    int32_t found = vocab_find(v, room, n);
+    if (found < 0 && spelling == SPELT_METASPACE && len == 1) {
+        char token[BYTE_TOKEN_LEN + 1];
+        byte_token((unsigned char)*bytes, token);
+        found = vocab_find(v, token, BYTE_TOKEN_LEN);
+    }
+    return found;
+}
+
+static bool stands_for(const struct vocab *v, int32_t id, const char *bytes, size_t len)
+{
+    return id >= 0 && !v->token[id].added && v->token[id].n_bytes == len && !memcmp(v->token[id].bytes, bytes, len);
+}
+
+int32_t vocab_find_bytes(const struct vocab *v, enum spelling spelling, const char *bytes, size_t len)
+{
+    char *room = len <= v->longest ? mem_array(len, 4) : NULL;
+    if (!room)
+        return -1;
+    int32_t found = find_spelt(v, spelling, bytes, len, room);
+    free(room);
+    if (!stands_for(v, found, bytes, len))
+        found = vocab_find(v, bytes, len); /* one that is spelt otherwise */
+    return stands_for(v, found, bytes, len) ? found : -1;
 }
 
 void vocab_release(struct vocab *v)

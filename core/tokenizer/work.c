@@ -149,6 +149,7 @@ void work_release(struct work *w)
     free(w->next.item);
     free(w->symbols);
     free(w->heap);
+    free(w->path);
     free(w->letters);
     pcre2_match_data_free(w->match);
 }

@@ -98,7 +98,7 @@ static void components_that_are_unknown_are_named(void **state)
            "normalizer \"Uppercase\" is not supported; supported are NFC");
     expect((struct parts){ .pre = "{\"type\":\"Whitespace\"}" }, "pre_tokenizer \"Whitespace\" is not supported");
     expect((struct parts){ .post = "{\"type\":\"BertProcessing\"}" }, "post_processor \"BertProcessing\"");
-    expect((struct parts){ .decoder = "{\"type\":\"Fuse\"}" }, "decoder \"Fuse\" is not supported");
+    expect((struct parts){ .decoder = "{\"type\":\"CTC\"}" }, "decoder \"CTC\" is not supported");
     expect((struct parts){ .normalizer = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"}]}" },
            "\"Strip\"");
     expect((struct parts){ .normalizer = "{\"type\":\"NFC\",\"twist\":1}" }, "has the key \"twist\"");
@@ -106,7 +106,8 @@ static void components_that_are_unknown_are_named(void **state)
     expect((struct parts){ .normalizer = "{\"type\":7}" }, "\"type\" must be a string");
     expect((struct parts){ .normalizer = "[]" }, "normalizer must be an object or null");
     expect((struct parts){ .normalizer = "{\"type\":\"Sequence\"}" }, "has no list of components");
-    expect((struct parts){ .pre = "null" }, "BPE without the pre-tokenizer ByteLevel is not supported");
+    expect((struct parts){ .pre = "null", .decoder = BYTE_LEVEL },
+           "decoder ByteLevel: without the pre-tokenizer ByteLevel");
     expect((struct parts){ .pre = "{\"type\":\"ByteLevel\"}" }, "\"add_prefix_space\" must be true or false");
     expect((struct parts){ .pre = "{\"type\":\"Sequence\",\"pretokenizers\":[" BYTE_LEVEL "," BYTE_LEVEL "]}" },
            "a pre-tokenizer after ByteLevel");
@@ -114,7 +115,7 @@ static void components_that_are_unknown_are_named(void **state)
     expect((struct parts){ .top = "\"normalizer\":null," }, "has the key \"normalizer\" twice");
     expect((struct parts){ .top = "\"version\":\"1.0\"," }, "has the key \"version\" twice");
     EXPECT_TEXT("{\"version\":\"2.0\",\"model\":{}}", "the version must be \"1.0\"");
-    EXPECT_TEXT("{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "model \"Unigram\" is not supported");
+    EXPECT_TEXT("{\"model\":{\"type\":\"WordLevel\",\"vocab\":[]}}", "model \"WordLevel\" is not supported");
     EXPECT_TEXT("{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", "the model has no \"merges\"");
     EXPECT_TEXT("{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", "vocab must be an object");
     EXPECT_TEXT("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":{}}}", "merges must be a list");

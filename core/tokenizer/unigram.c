@@ -1,0 +1,205 @@
+/*
+ * Unigram: the most probable way to cut a piece into tokens (Viterbi). As in `tokenizers`: sums in double from left to
+ * right, and of equal paths the one found first stays; a character without a token of its own costs what the least
+ * probable token costs and 10 more.
+ */
+#include "core/tokenizer/internal.h"
+
+#include "core/base/mem.h"
+#include "core/base/utf8.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double UNK_PENALTY = 10;
+
+/* The best path to a place in the piece. */
+struct unigram_node {
+    double score;
+    int32_t id;
+    uint32_t begin; /* of its last token; UINT32_MAX: none yet */
+    uint32_t next;  /* once the best path is known: where the token from here ends */
+};
+
+struct sorted_token {
+    const char *text;
+    uint32_t len;
+    int32_t id;
+};
+
+static int compare(const void *a, const void *b)
+{
+    const struct sorted_token *x = a, *y = b;
+    int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+    return order ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+/* The tokens below a node: a range of the sorted ones, which agree in their first depth bytes. */
+struct trie_range {
+    uint32_t begin, end, depth;
+};
+
+/* Nodes level by level, so that the children of one lie together. */
+static int build(struct unigram *u, const struct sorted_token *token, size_t n, size_t n_most, struct err *err)
+{
+    struct trie_range *range = mem_array(n_most, sizeof *range);
+    u->node = mem_array(n_most, sizeof *u->node);
+    if (!range || !u->node) {
+        free(range);
+        return err_nomem(err, "the vocabulary");
+    }
+    u->node[0] = (struct trie_node){ .id = -1 };
+    range[0] = (struct trie_range){ 0, (uint32_t)n, 0 };
+    size_t n_nodes = 1;
+    for (size_t i = 0; i < n_nodes; i++) {
+        struct trie_range r = range[i];
+        u->node[i].children = (uint32_t)n_nodes;
+        if (r.begin < r.end && token[r.begin].len == r.depth)
+            u->node[i].id = token[r.begin++].id;
+        while (r.begin < r.end) {
+            unsigned char label = (unsigned char)token[r.begin].text[r.depth];
+            uint32_t end = r.begin;
+            while (end < r.end && (unsigned char)token[end].text[r.depth] == label)
+                end++;
+            u->node[n_nodes] = (struct trie_node){ .id = -1, .label = label };
+            range[n_nodes++] = (struct trie_range){ r.begin, end, r.depth + 1 };
+            u->node[i].n_children++;
+            r.begin = end;
+        }
+    }
+    free(range);
+    return 0;
+}
+
+int unigram_init(struct unigram *u, const struct vocab *v, double *scores, int32_t unk, struct err *err)
+{
+    struct sorted_token *token = mem_array(v->n, sizeof *token);
+    double least = INFINITY;
+    size_t n = 0, n_most = 1;
+    u->score = scores;
+    u->unk = unk;
+    if (!token)
+        return err_nomem(err, "the vocabulary");
+    for (size_t i = 0; i < v->n; i++)
+        if (v->token[i].text) {
+            token[n++] = (struct sorted_token){ v->token[i].text, v->token[i].len, (int32_t)i };
+            n_most += v->token[i].len;
+            least = scores[i] < least ? scores[i] : least;
+        }
+    u->unk_score = least - UNK_PENALTY;
+    for (int byte = 0; byte < 256; byte++) {
+        char text[BYTE_TOKEN_LEN + 1];
+        byte_token((unsigned char)byte, text);
+        u->byte_id[byte] = vocab_find(v, text, BYTE_TOKEN_LEN);
+    }
+    qsort(token, n, sizeof *token, compare);
+    int rc = n_most <= UINT32_MAX ? build(u, token, n, n_most, err) : err_nomem(err, "the vocabulary");
+    free(token);
+    return rc;
+}
+
+void unigram_release(struct unigram *u)
+{
+    free(u->node);
+    free(u->score);
+}
+
+/* The child of a node by its label, or NULL. */
+static const struct trie_node *child(const struct unigram *u, const struct trie_node *node, unsigned char label)
+{
+    const struct trie_node *low = u->node + node->children, *high = low + node->n_children;
+    while (low < high) {
+        const struct trie_node *middle = low + (high - low) / 2;
+        if (middle->label < label)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < u->node + node->children + node->n_children && low->label == label ? low : NULL;
+}
+
+static void reach(struct unigram_node *node, double score, uint32_t begin, int32_t id)
+{
+    if (node->begin == UINT32_MAX || score > node->score)
+        *node = (struct unigram_node){ .score = score, .id = id, .begin = begin };
+}
+
+/* The best path to every place of the text; false when a character has no token and there is no unk. */
+static bool find_paths(const struct unigram *u, struct unigram_node *path, const char *text, size_t n)
+{
+    for (size_t i = 1; i <= n; i++)
+        path[i].begin = UINT32_MAX;
+    path[0] = (struct unigram_node){ .begin = 0 };
+    for (size_t at = 0, len; at < n; at += len) {
+        double before = path[at].score;
+        const struct trie_node *node = u->node;
+        bool alone = false; /* the character has a token of its own */
+        uint32_t cp;
+        len = utf8_decode(text + at, n - at, &cp);
+        for (size_t end = at; end < n && (node = child(u, node, (unsigned char)text[end]));) {
+            end++;
+            if (node->id < 0)
+                continue;
+            reach(&path[end], u->score[node->id] + before, (uint32_t)at, node->id);
+            alone |= end == at + len;
+        }
+        if (alone)
+            continue;
+        double score = u->unk_score + before;
+        if (u->unk < 0 && (path[at + len].begin == UINT32_MAX || score > path[at + len].score))
+            return false;
+        reach(&path[at + len], score, (uint32_t)at, u->unk);
+    }
+    return true;
+}
+
+/* Text without a token: its bytes, each standing for all of it, or unk. */
+static int add_unknown(const struct unigram *u, const struct vocab *v, struct work *w, size_t begin, size_t end,
+                       struct err *err)
+{
+    uint32_t from = work_origin(w, begin), to = work_origin_end(w, begin, end);
+    int32_t id = vocab_find(v, w->bytes + begin, end - begin);
+    int rc = 0;
+    if (id < 0 && !u->byte_fallback)
+        id = u->unk;
+    if (id >= 0)
+        return tokens_add(w->out, id, from, to, err);
+    for (size_t i = begin; !rc && i < end; i++)
+        rc = tokens_add(w->out, u->byte_id[(unsigned char)w->bytes[i]], from, to, err);
+    return rc;
+}
+
+static int add_path(const struct unigram *u, const struct vocab *v, struct work *w, const struct piece *piece,
+                    struct err *err)
+{
+    struct unigram_node *path = w->path;
+    uint32_t n = piece->end - piece->begin;
+    int rc = 0;
+    for (uint32_t end = n; end; end = path[end].begin)
+        path[path[end].begin].next = end;
+    for (uint32_t at = 0, end; !rc && at < n; at = end) {
+        size_t begin = piece->begin + at;
+        end = path[at].next;
+        if (u->unk >= 0 && path[end].id == u->unk) { /* neighbours are one */
+            while (end < n && path[path[end].next].id == u->unk)
+                end = path[end].next;
+            rc = add_unknown(u, v, w, begin, piece->begin + end, err);
+        } else
+            rc = tokens_add(w->out, path[end].id, work_origin(w, begin), work_origin_end(w, begin, piece->begin + end),
+                            err);
+    }
+    return rc;
+}
+
+int unigram_encode(const struct unigram *u, const struct vocab *v, struct work *w, const struct piece *piece,
+                   struct err *err)
+{
+    size_t n = piece->end - piece->begin;
+    if (!mem_grow(&w->path, &w->path_capacity, n + 1, sizeof *w->path))
+        return err_nomem(err, "a word");
+    if (!find_paths(u, w->path, w->bytes + piece->begin, n))
+        return err_set(err, ERR_UNSUPPORTED,
+                       "the text has a character that the vocabulary lacks, and the tokenizer has no unk token");
+    return add_path(u, v, w, piece, err);
+}
