@@ -149,15 +149,10 @@ static int32_t top_token(const double *logits, size_t n)
     return (int32_t)best;
 }
 
-/* The lens over n rows of states with one answer each. */
-static int run_lens(struct runtime *rt, void *states, size_t n_rows, size_t n_states, const int32_t *answers,
-                    size_t top_k, struct lens_result *out, struct err *err)
+static int run_lens(struct runtime *rt, const struct lens_input *in, struct lens_result *out, struct err *err)
 {
-    const struct lens_input in = {
-        .states = states, .n_rows = n_rows, .n_states = n_states, .answers = answers, .top_k = top_k
-    };
-    int rc = lens_result_create(out, n_rows, n_states, top_k, err);
-    return rc ? rc : logit_lens(rt, &in, out, err);
+    int rc = lens_result_create(out, in->n_rows, in->n_states, in->top_k, err);
+    return rc ? rc : logit_lens(rt, in, out, err);
 }
 
 static int lens_of_answer(struct fact_trace *t, struct runtime *rt, struct tracer *tracer, size_t top_k,
@@ -168,7 +163,10 @@ static int lens_of_answer(struct fact_trace *t, struct runtime *rt, struct trace
         return err_nomem(err, "the answers");
     for (size_t row = 0; row < t->n_rows; row++)
         answers[row] = t->answer;
-    int rc = run_lens(rt, tracer->states, t->n_rows, t->n_states, answers, top_k, &t->lens, err);
+    const struct lens_input in = {
+        .states = tracer->states, .n_rows = t->n_rows, .n_states = t->n_states, .answers = answers, .top_k = top_k
+    };
+    int rc = run_lens(rt, &in, &t->lens, err);
     free(answers);
     return rc;
 }
@@ -196,19 +194,6 @@ static void choose_rivals(struct fact_trace *t, size_t most, size_t top_k)
             t->rivals[t->n_rivals++] = top[s * top_k];
 }
 
-/* `states`: a copy of the last row's, which is used up. */
-static int lens_of_rivals(struct fact_trace *t, struct runtime *rt, const char *states, size_t bytes, struct err *err)
-{
-    char *copies = mem_aligned(t->n_rivals, bytes);
-    if (!copies)
-        return err_nomem(err, "the states of rivals");
-    for (size_t i = 0; i < t->n_rivals; i++)
-        memcpy(copies + i * bytes, states, bytes);
-    int rc = run_lens(rt, copies, t->n_rivals, t->n_states, t->rivals, 0, &t->rival_lens, err);
-    free(copies);
-    return rc;
-}
-
 static int run_lenses(struct fact_trace *t, struct runtime *rt, struct tracer *tracer,
                       const struct fact_trace_options *o, struct err *err)
 {
@@ -225,7 +210,10 @@ static int run_lenses(struct fact_trace *t, struct runtime *rt, struct tracer *t
     int rc = lens_of_answer(t, rt, tracer, o->top_k, err);
     if (!rc && o->n_rivals) {
         choose_rivals(t, o->n_rivals, o->top_k);
-        rc = t->n_rivals ? lens_of_rivals(t, rt, copy, bytes, err) : 0;
+        const struct lens_input in = {
+            .states = copy, .same_states = true, .n_rows = t->n_rivals, .n_states = t->n_states, .answers = t->rivals
+        };
+        rc = t->n_rivals ? run_lens(rt, &in, &t->rival_lens, err) : 0;
     }
     free(copy);
     return rc;

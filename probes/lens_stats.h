@@ -21,7 +21,8 @@ struct lens_stats {
 
 /*
  * Adds n logits z, the greatest of which is `top` (lens_max). `answer` is the answer's logit (NaN: none). `reference`
- * f[n] and its weights w[n] = e^(f - m_f) serve `cross`; the caller rescales `cross` when m_f moves.
+ * f[n] and its weights w[n] = e^(f - m_f) serve `cross`; the caller rescales `cross` when m_f moves. `reference` NULL:
+ * that of z itself, to which it is 0.
  */
 #define LENS_STATS_DECLARE(suffix, real)                                                                               \
     void lens_stats_add_##suffix(struct lens_stats *s, const real *z, size_t n, real top, real answer,                 \

@@ -25,7 +25,7 @@ void lens_stats_add_f64(struct lens_stats *s, const double *z, size_t n, double 
         double e = exp(z[i] - s->max);
         s->sum += e;
         s->weighted += e * (z[i] - s->max);
-        s->cross += weights[i] * (reference[i] - z[i]);
+        s->cross += reference ? weights[i] * (reference[i] - z[i]) : 0;
         s->greater += z[i] > answer;
         s->equal += z[i] == answer;
     }

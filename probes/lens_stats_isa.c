@@ -43,11 +43,12 @@ void ISA_NAME(lens_stats_add)(struct lens_stats *s, const float *z, size_t n, fl
         vec x = load_some(z + i, left, -INFINITY);
         vec offset = vec_max(x - m, vec_all(-100.0f));
         vec e = vec_exp(offset);
-        vec w = load_some(weights + i, left, 0), f = load_some(reference + i, left, 0);
-        vec d = f - (left < VEC_LANES ? load_some(z + i, left, 0) : x);
         vec_accumulate(sum, e);
         vec_accumulate(weighted, e * offset);
-        vec_accumulate(cross, w * d);
+        if (reference) {
+            vec w = load_some(weights + i, left, 0), f = load_some(reference + i, left, 0);
+            vec_accumulate(cross, w * (f - (left < VEC_LANES ? load_some(z + i, left, 0) : x)));
+        }
         greater -= x > a;
         equal -= x == a;
     }

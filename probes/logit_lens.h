@@ -26,6 +26,7 @@ struct lens_input {
     size_t n_rows, n_states;
     const int32_t *answers; /* [n_rows] token ids, -1: none */
     size_t top_k;           /* 0 .. LENS_MAX_TOP */
+    bool same_states;       /* every row has the same ones: [n_states, d_model] */
     bool normed;            /* the states go to the unembedding as they are: no norm, nothing overwritten */
 };
 

@@ -90,16 +90,22 @@ static size_t block_size(const struct job *j, size_t block)
     return left < BLOCK ? left : BLOCK;
 }
 
-/* Rows [first, first + n) of the input; their normed states. */
-static const real *group_states(const struct job *j, size_t first)
+/* States of n rows. */
+static size_t states_of(const struct job *j, size_t n)
 {
-    return (const real *)j->in->states + first * j->in->n_states * j->d;
+    return j->in->same_states ? j->in->n_states : n * j->in->n_states;
+}
+
+/* Where state l of row r is among those of its group. */
+static size_t state_at(const struct job *j, size_t r, size_t l)
+{
+    return j->in->same_states ? l : r * j->in->n_states + l;
 }
 
 static void compute_block(const struct job *j, size_t first_row, size_t n_rows, size_t block, real *logits, int worker)
 {
-    runtime_unembed(j->rt, group_states(j, first_row), n_rows * j->in->n_states, block * BLOCK, block_size(j, block),
-                    logits, worker);
+    const real *states = (const real *)j->in->states + state_at(j, first_row, 0) * j->d;
+    runtime_unembed(j->rt, states, states_of(j, n_rows), block * BLOCK, block_size(j, block), logits, worker);
 }
 
 static real *stashed_block(const struct scratch *s, size_t block, size_t states)
@@ -114,7 +120,7 @@ static real *stashed_block(const struct scratch *s, size_t block, size_t states)
 static void find_answers(const struct job *j, struct scratch *s, size_t first_row, size_t n_rows, size_t part,
                          int worker)
 {
-    size_t n_states = j->in->n_states, states = n_rows * n_states;
+    size_t n_states = j->in->n_states, states = states_of(j, n_rows);
     s->n_stashed = 0;
     for (size_t r = 0; r < n_rows; r++) {
         int32_t answer = j->in->answers ? j->in->answers[first_row + r] : -1;
@@ -131,7 +137,7 @@ static void find_answers(const struct job *j, struct scratch *s, size_t first_ro
                 compute_block(j, first_row, n_rows, block, logits, worker);
             }
             for (size_t l = 0; l < n_states; l++)
-                out[l] = logits[(r * n_states + l) * n + (size_t)answer % BLOCK];
+                out[l] = logits[state_at(j, r, l) * n + (size_t)answer % BLOCK];
         }
         if (part == 0)
             memcpy(j->answer_logits + (first_row + r) * n_states, out, n_states * sizeof *out);
@@ -145,7 +151,7 @@ static void consume(const struct job *j, struct scratch *s, const struct lens_ke
     for (size_t r = 0; r < n_rows; r++) {
         size_t row = (part * j->in->n_rows + first_row + r) * n_states;
         struct lens_stats *stats = j->stats + row;
-        const real *reference = logits + (r * n_states + n_states - 1) * n;
+        const real *reference = logits + state_at(j, r, n_states - 1) * n;
         /* The reference's maximum may rise: its weights, and so every cross sum, move with it. */
         double old = stats[n_states - 1].max, top = (double)kernels->max(reference, n);
         if (top > old) {
@@ -153,12 +159,14 @@ static void consume(const struct job *j, struct scratch *s, const struct lens_ke
             for (size_t l = 0; l < n_states; l++)
                 stats[l].cross *= factor;
         }
-        kernels->weights(reference, n, top > old ? top : old, s->weights);
+        if (n_states > 1)
+            kernels->weights(reference, n, top > old ? top : old, s->weights);
         for (size_t l = 0; l < n_states; l++) {
-            const real *z = logits + (r * n_states + l) * n;
+            const real *z = logits + state_at(j, r, l) * n;
             struct top *tops = j->tops + (row + l) * j->k;
             real z_top = kernels->max(z, n);
-            kernels->add(&stats[l], z, n, z_top, s->answer[r * n_states + l], reference, s->weights);
+            kernels->add(&stats[l], z, n, z_top, s->answer[r * n_states + l], z == reference ? NULL : reference,
+                         s->weights);
             if (j->k && z_top >= tops[j->k - 1].logit)
                 for (size_t i = 0; i < n; i++)
                     if (z[i] >= tops[j->k - 1].logit)
@@ -169,21 +177,21 @@ static void consume(const struct job *j, struct scratch *s, const struct lens_ke
 
 static struct scratch carve_scratch(const struct job *j, int worker)
 {
-    size_t states = j->group_rows * j->in->n_states;
+    size_t states = states_of(j, j->group_rows), answers = j->group_rows * j->in->n_states;
     real *base = (real *)(void *)(j->scratch + (size_t)worker * j->scratch_bytes);
     struct scratch s = { .logits = base };
     s.stash = s.logits + states * BLOCK;
     s.weights = s.stash + j->group_rows * states * BLOCK;
     s.answer = s.weights + BLOCK;
     /* Aligned: every size before it is a multiple of 8 bytes but `answer`, which is padded to even. */
-    s.stashed = (size_t *)(void *)(s.answer + (states + 1) / 2 * 2);
+    s.stashed = (size_t *)(void *)(s.answer + (answers + 1) / 2 * 2);
     return s;
 }
 
 static size_t scratch_size(const struct job *j)
 {
-    size_t states = j->group_rows * j->in->n_states;
-    size_t reals = states * BLOCK * (1 + j->group_rows) + BLOCK + (states + 1) / 2 * 2;
+    size_t states = states_of(j, j->group_rows), answers = j->group_rows * j->in->n_states;
+    size_t reals = states * BLOCK * (1 + j->group_rows) + BLOCK + (answers + 1) / 2 * 2;
     return (reals * sizeof(real) + j->group_rows * sizeof(size_t) + 63) & ~(size_t)63;
 }
 
@@ -197,7 +205,7 @@ static void group_task(void *arg, size_t index, int worker)
     find_answers(j, &s, first_row, n_rows, part, worker);
     size_t begin = j->n_blocks * part / j->n_parts, end = j->n_blocks * (part + 1) / j->n_parts;
     for (size_t block = begin; block < end; block++) {
-        const real *logits = stashed_block(&s, block, n_rows * j->in->n_states);
+        const real *logits = stashed_block(&s, block, states_of(j, n_rows));
         if (!logits) {
             compute_block(j, first_row, n_rows, block, s.logits, worker);
             logits = s.logits;
@@ -289,7 +297,7 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
         for (size_t i = 0; i < n * j.k; i++)
             j.tops[i] = (struct top){ -(real)INFINITY, INT32_MAX };
         if (!in->normed)
-            pool_run(runtime_pool(rt), in->n_rows, norm_task, &j);
+            pool_run(runtime_pool(rt), in->same_states ? 1 : in->n_rows, norm_task, &j);
         pool_run(runtime_pool(rt), j.n_groups * j.n_parts, group_task, &j);
     }
     for (size_t row = 0; !rc && row < in->n_rows; row++) {

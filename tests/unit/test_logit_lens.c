@@ -259,6 +259,42 @@ static void each_thread_count_gives_the_same_ranks(void **state)
     close_fixture(&three);
 }
 
+static void rows_of_the_same_states_are_what_copies_of_them_are(void **state)
+{
+    (void)state;
+    for (int precision = 0; precision < 2; precision++) {
+        struct fixture f;
+        struct err err = { 0 };
+        open_fixture(&f, 0, precision ? PRECISION_F64 : PRECISION_F32, 2);
+        size_t n = STATES * f.model->config.d_model;
+        char *once = calloc(n, sizeof(double));
+        assert_non_null(once);
+        for (size_t i = 0; i < n; i++)
+            if (precision)
+                ((double *)(void *)once)[i] = f.states[i];
+            else
+                ((float *)(void *)once)[i] = (float)f.states[i];
+        for (size_t r = 1; r < ROWS; r++)
+            memcpy(f.states + r * n, f.states, n * sizeof *f.states);
+        must(measure(&f, &err), &err);
+        const struct lens_input in = {
+            .states = once, .same_states = true, .n_rows = ROWS, .n_states = STATES, .answers = f.answers
+        };
+        struct lens_result r;
+        must(lens_result_create(&r, ROWS, STATES, 0, &err), &err);
+        must(logit_lens(f.rt, &in, &r, &err), &err);
+        assert_memory_equal(r.rank, f.got.rank, ROWS * STATES * sizeof *r.rank);
+        for (size_t i = 0; i < ROWS * STATES; i++) {
+            assert_true(f.answers[i / STATES] < 0 || fabsf(r.logprob[i] - f.got.logprob[i]) < 1e-5f);
+            assert_true(fabsf(r.entropy[i] - f.got.entropy[i]) < 1e-5f);
+            assert_true(fabsf(r.kl_final[i] - f.got.kl_final[i]) < 1e-5f);
+        }
+        lens_result_release(&r);
+        free(once);
+        close_fixture(&f);
+    }
+}
+
 /* Logits of -1e4 and 1e4 in one row: sums would overflow without the running maximum. */
 static void far_apart_logits_stay_finite(void **state)
 {
@@ -335,6 +371,7 @@ int main(void)
         cmocka_unit_test(every_number_equals_the_full_softmax),
         cmocka_unit_test(equal_logits_count_as_ties_and_rank_by_rising_id),
         cmocka_unit_test(each_thread_count_gives_the_same_ranks),
+        cmocka_unit_test(rows_of_the_same_states_are_what_copies_of_them_are),
         cmocka_unit_test(far_apart_logits_stay_finite),
         cmocka_unit_test(a_wrong_weight_bias_or_norm_is_seen),
         cmocka_unit_test(bad_requests_are_refused),
