@@ -8,12 +8,14 @@
 #   WERROR    1: warnings are errors                (0; lint and CI use 1)
 #   NATIVE    1: tune for this very machine; the program may not start elsewhere (0)
 #   PEERS     a Python with torch and transformers, for `make bench`
+#   FUZZ_SECONDS  how long `make fuzz` runs each target  (60)
 
 CC       ?= cc
 PREFIX   ?= /usr/local
 SANITIZE ?=
 WERROR   ?= 0
 NATIVE   ?= 0
+FUZZ_SECONDS ?= 60
 BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(NATIVE)),/native)
 comma    := ,
 VERSION  := 0.1.0
@@ -52,13 +54,15 @@ LIB_OBJS   := $(PLAIN_OBJS) $(ISA_OBJS) $(REAL_OBJS) $(ASM_OBJS)
 CLI_OBJS   := $(patsubst %.c,$(BUILD)/%.o,$(CLI_SRCS))
 LIB        := $(BUILD)/libstrata.a
 STRATA     := $(BUILD)/strata
-TEST_SRCS  := $(wildcard tests/unit/test_*.c tests/golden/test_*.c)
+FUZZ_SRCS  := $(wildcard tests/fuzz/fuzz_*.c)
+TEST_SRCS  := $(wildcard tests/unit/test_*.c tests/golden/test_*.c) $(FUZZ_SRCS)
 TESTS      := $(patsubst %.c,$(BUILD)/%,$(TEST_SRCS))
+FUZZ_SEEDS := $(BUILD)/fuzz/seeds/made
 BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test bench asan lint format data-check install clean
+.PHONY: help deps build objects demo test bench asan fuzz fuzzers lint format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -68,6 +72,7 @@ help:
 	@echo '  deps        install the Debian packages that building and testing need'
 	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
+	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck'
 	@echo '  data-check  validate data/facts'
 	@echo '  install     to PREFIX=$(PREFIX): program, headers, static library, pkg-config file'
@@ -79,18 +84,26 @@ deps:
 build: $(STRATA) $(LIB)
 
 # Everything compiled, nothing linked: what lint needs.
-objects: $(LIB_OBJS) $(CLI_OBJS) $(patsubst %.c,$(BUILD)/%.o,$(TEST_SRCS) $(BENCH_SRCS))
+objects: $(LIB_OBJS) $(CLI_OBJS) $(patsubst %.c,$(BUILD)/%.o,$(TEST_SRCS) tests/fuzz/replay.c $(BENCH_SRCS))
 
 demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) build
 	@STRATA=$(STRATA) tests/demo.sh
 
 test: deps
-	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS)
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS)
 	@BUILD=$(BUILD) STRATA=$(STRATA) tests/run.sh
 
 asan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
+
+fuzz: deps
+	@tests/deps.sh lint
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(FUZZ_SEEDS)
+	@$(MAKE) --no-print-directory -j$$(nproc) CC=clang BUILD=$(BUILD)/fuzz SANITIZE=fuzzer-no-link,address,undefined fuzzers
+	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
+
+fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(FUZZ_SRCS))
 
 bench: build
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BENCHES)
@@ -155,10 +168,17 @@ $(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS) -lcmocka
 
+$(BUILD)/fuzz_%: tests/fuzz/fuzz_%.c $(LIB)
+	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -fsanitize=fuzzer -o $@ $< $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS)
+
+$(FUZZ_SEEDS): tests/fuzz/make_seeds.py $(STRATA)
+	@rm -rf $(@D) && python3 $< $(STRATA) $(@D) && touch $@
+
 # A test of what is not in the library names those objects.
 $(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS))
 $(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUILD)/analyses/report/curves_% \
     $(BUILD)/analyses/report/page.o,$(CLI_OBJS))
+$(patsubst %.c,$(BUILD)/%,$(FUZZ_SRCS)): $(BUILD)/tests/fuzz/replay.o
 # Plants faults between the model and its checks.
 $(BUILD)/tests/unit/test_verify: LDFLAGS_ALL += -Wl,--wrap=runtime_forward
 

@@ -27,7 +27,7 @@ count() {
     printf '  %-44s %4d passed %3d failed  %s s\n' "$1" "$ok" "$not_ok" "$4"
 }
 
-for test in $(find "$BUILD/tests/unit" "$BUILD/tests/golden" -maxdepth 1 -type f -perm -u+x | sort); do
+for test in $(find "$BUILD/tests/unit" "$BUILD/tests/golden" "$BUILD/tests/fuzz" -maxdepth 1 -type f -perm -u+x | sort); do
     start=$SECONDS
     CMOCKA_MESSAGE_OUTPUT=TAP "$test" >"$log/tap" 2>"$log/err"
     status=$?
