@@ -74,16 +74,21 @@ static int sort(struct added_set *set, const char *where, struct err *err)
 }
 
 /* Normalized tokens are looked for in their normalized form. */
-static int normalize_patterns(struct tokenizer *tok, struct err *err)
+static int normalize_patterns(struct tokenizer *tok, const char *where, struct err *err)
 {
     int rc = 0;
     for (size_t i = 0; !rc && i < tok->normalized_added.n; i++) {
         struct added_token *t = &tok->normalized_added.token[i];
-        struct work w = { .bytes = t->content };
-        if (!(rc = work_add(&w, 0, t->len, -1, err))) {
+        struct work w = { .bytes = t->content, .match = pcre2_match_data_create(1, NULL) };
+        if (!w.match)
+            rc = err_nomem(err, "added tokens");
+        if (!rc && !(rc = work_add(&w, 0, t->len, -1, err))) {
             work_swap(&w);
             rc = normalize(tok, &w, err);
         }
+        if (!rc && !w.now.n)
+            rc = err_set(err, ERR_UNSUPPORTED, "%s: nothing is left of the added token '%s' when it is normalized",
+                         where, t->content);
         if (!rc && w.bytes != t->content) {
             t->pattern_len = w.now.item[0].end - w.now.item[0].begin;
             t->own_pattern = mem_strndup(w.bytes + w.now.item[0].begin, t->pattern_len);
@@ -103,7 +108,7 @@ int added_finish(struct tokenizer *tok, const char *where, struct err *err)
             sets[k]->token[i].pattern = sets[k]->token[i].content;
             sets[k]->token[i].pattern_len = sets[k]->token[i].len;
         }
-    int rc = normalize_patterns(tok, err);
+    int rc = normalize_patterns(tok, where, err);
     if (rc || (rc = sort(sets[0], where, err)))
         return rc;
     return sort(sets[1], where, err);

@@ -15,7 +15,7 @@ struct opening {
     const char *where; /* file name */
     const char *stage; /* "pre_tokenizer" */
     struct strbuf *names;
-    int depth;
+    int depth, kind; /* of nesting; of the row of the component being opened */
 };
 
 /* json is an object or null (no component). */
@@ -25,6 +25,27 @@ int open_pre_tokenizer(struct opening *o, const json_t *json, struct err *err);
 int open_post_processor(struct opening *o, const json_t *json, struct err *err);
 int open_decoder(struct opening *o, const json_t *json, struct err *err);
 int open_added_tokens(struct opening *o, const json_t *json, struct err *err);
+/* For the stages. A row of a stage's table: */
+struct component {
+    const char *type;
+    const char *keys; /* besides "type", separated by spaces */
+    int (*open)(struct opening *o, const json_t *json, struct err *err);
+    int kind; /* for open, where several rows share it */
+};
+int component_open(struct opening *o, const struct component *table, size_t n, const json_t *json, struct err *err);
+/* Every item of a Sequence's list under `key`. */
+int component_open_list(struct opening *o, const json_t *json, const char *key,
+                        int (*open)(struct opening *, const json_t *, struct err *), struct err *err);
+int component_fail(const struct opening *o, const char *type, const char *problem, struct err *err);
+/* One that needs nothing done. */
+int component_ignore(struct opening *o, const json_t *json, struct err *err);
+/* The key must be there. */
+int component_bool(const struct opening *o, const json_t *json, const char *key, bool *out, struct err *err);
+/* The key, where it is given, must have this text. */
+int component_text(const struct opening *o, const json_t *json, const char *type, const char *key, const char *text,
+                   struct err *err);
+/* {"Regex": "..."} or {"String": "..."} under the key "pattern". */
+int component_pattern(struct opening *o, const json_t *json, const char *type, struct regex **out, struct err *err);
 /* Whether `word` is one of `words`, which are separated by spaces. */
 bool component_has_word(const char *words, const char *word);
 

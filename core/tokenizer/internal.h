@@ -194,18 +194,58 @@ enum unicode_form { FORM_NFC, FORM_NFD, FORM_NFKC, FORM_NFKD };
 /* A text's characters in a Unicode normal form (annex 15), of the Unicode version that `tokenizers` has. */
 int unicode_normalize(enum unicode_form form, const char *text, size_t n, struct rewriting *out, struct err *err);
 
-enum normalizer_kind { NORMALIZER_NFC = FORM_NFC, NORMALIZER_NFD, NORMALIZER_NFKC, NORMALIZER_NFKD };
+/* A precompiled_charsmap of SentencePiece: characters and what they become. */
+struct charsmap;
+int charsmap_open(struct charsmap **out, const char *data, size_t n, const char *where, struct err *err);
+void charsmap_free(struct charsmap *map); /* NULL is fine */
+/* A text's characters in the form that the map gives them, cluster by cluster. */
+int charsmap_normalize(const struct charsmap *map, const char *text, size_t n, struct rewriting *out, struct err *err);
+
+enum normalizer_kind {
+    NORMALIZER_NFC = FORM_NFC,
+    NORMALIZER_NFD = FORM_NFD,
+    NORMALIZER_NFKC = FORM_NFKC,
+    NORMALIZER_NFKD = FORM_NFKD,
+    NORMALIZER_LOWERCASE,
+    NORMALIZER_CHARSMAP,
+    NORMALIZER_STRIP_ACCENTS,
+    NORMALIZER_NMT,
+    NORMALIZER_STRIP,
+    NORMALIZER_PREPEND,
+    NORMALIZER_REPLACE
+};
 struct normalizer {
     enum normalizer_kind kind;
+    struct regex *regex;       /* owned: REPLACE */
+    char *content;             /* owned: PREPEND, REPLACE */
+    struct charsmap *charsmap; /* owned: CHARSMAP */
+    bool left, right;          /* STRIP */
 };
+/* What *normalizer owns is taken over also on failure. */
+int normalizer_add(struct tokenizer *tok, const struct normalizer *normalizer, const char *where, struct err *err);
+void normalizer_release(struct normalizer *normalizer);
 enum { NORMALIZERS_MOST = 16, PRE_TOKENIZERS_MOST = 16, TEMPLATE_MOST = 64, DESCRIPTION_MAX = 256 };
 
-enum pre_tokenizer_kind { PRE_BYTE_LEVEL, PRE_SPLIT, PRE_DIGITS };
+enum pre_tokenizer_kind { PRE_BYTE_LEVEL, PRE_SPLIT, PRE_DIGITS, PRE_METASPACE, PRE_WHITESPACE_SPLIT };
+/* What becomes of a match. */
+enum split_behavior {
+    SPLIT_ISOLATED,
+    SPLIT_REMOVED,
+    SPLIT_MERGED_WITH_PREVIOUS,
+    SPLIT_MERGED_WITH_NEXT,
+    SPLIT_CONTIGUOUS
+};
+/* U+2581 before every piece, before one at the start of the text, before none. */
+enum prepend_scheme { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER };
 struct pre_tokenizer {
     enum pre_tokenizer_kind kind;
-    struct regex *regex;   /* owned; NULL: no cutting by it */
-    bool add_prefix_space; /* PRE_BYTE_LEVEL */
-    bool individual;       /* PRE_DIGITS */
+    struct regex *regex; /* owned; NULL: no cutting by it */
+    enum split_behavior behavior;
+    bool invert;                 /* PRE_SPLIT: what lies between matches is the match */
+    bool add_prefix_space;       /* PRE_BYTE_LEVEL */
+    bool individual;             /* PRE_DIGITS */
+    bool split;                  /* PRE_METASPACE: before every U+2581 */
+    enum prepend_scheme prepend; /* PRE_METASPACE */
 };
 
 /* Unigram: a vocabulary with log-probabilities, as a trie over bytes. */
@@ -261,6 +301,8 @@ int added_split(const struct added_set *set, struct work *w, struct err *err);
 
 int normalize(const struct tokenizer *tok, struct work *w, struct err *err);
 int pre_tokenize(const struct tokenizer *tok, struct work *w, struct err *err);
+/* What pre owns is taken over also on failure. */
+int pre_add(struct tokenizer *tok, struct pre_tokenizer pre, const char *where, struct err *err);
 int pre_add_split(struct tokenizer *tok, const char *pattern, bool literal, const char *where, struct err *err);
 int pre_add_digits(struct tokenizer *tok, bool individual, const char *where, struct err *err);
 int pre_add_byte_level(struct tokenizer *tok, bool add_prefix_space, bool use_regex, const char *where,
@@ -270,5 +312,11 @@ int pre_add_byte_level(struct tokenizer *tok, bool add_prefix_space, bool use_re
 bool char_is_space(uint32_t cp);   /* White_Space */
 bool char_is_word(uint32_t cp);    /* \w: Alphabetic, M, Nd, Pc, Join_Control */
 bool char_is_numeric(uint32_t cp); /* N */
+/* M of Unicode 9, which the library's normalizers have. */
+bool char_is_old_mark(uint32_t cp);
+/* Simple lower case; of U+0130 alone, the full one has U+0307 after it. */
+uint32_t char_lower(uint32_t cp);
+/* Ranges of first and last, rising. */
+bool char_in_ranges(uint32_t cp, const uint32_t (*ranges)[2], size_t n);
 
 #endif

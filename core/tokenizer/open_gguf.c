@@ -209,9 +209,9 @@ static int add_pre(struct tokenizer *tok, const struct pre_row *row, const char 
 {
     int rc = 0;
     if (row->nfc)
-        tok->normalizers[tok->n_normalizers++] = (struct normalizer){ .kind = NORMALIZER_NFC };
+        rc = normalizer_add(tok, &(struct normalizer){ .kind = NORMALIZER_NFC }, where, err);
     tok->bpe.ignore_merges = row->ignore_merges;
-    if (row->digits)
+    if (!rc && row->digits)
         rc = pre_add_digits(tok, true, where, err);
     if (!rc && row->split)
         rc = pre_add_split(tok, row->split, false, where, err);

@@ -34,6 +34,8 @@ void tokenizer_free(struct tokenizer *tok)
         return;
     for (size_t i = 0; i < tok->n_pre_tokenizers; i++)
         regex_free(tok->pre_tokenizers[i].regex);
+    for (size_t i = 0; i < tok->n_normalizers; i++)
+        normalizer_release(&tok->normalizers[i]);
     added_release(&tok->raw_added);
     added_release(&tok->normalized_added);
     bpe_release(&tok->bpe);

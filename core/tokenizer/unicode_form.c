@@ -27,7 +27,7 @@ struct form_text {
  */
 static bool is_newer_mark(utf8proc_int32_t cp)
 {
-    static const utf8proc_int32_t ranges[][2] = {
+    static const uint32_t ranges[][2] = {
         { 0x7fd, 0x7fd },     { 0x897, 0x897 },     { 0x898, 0x89f },     { 0x8ca, 0x8d3 },     { 0x9fe, 0x9fe },
         { 0xc3c, 0xc3c },     { 0xd3b, 0xd3c },     { 0xeba, 0xeba },     { 0x1715, 0x1715 },   { 0x1abf, 0x1ace },
         { 0x1df6, 0x1dfa },   { 0xa82c, 0xa82c },   { 0x10d24, 0x10d27 }, { 0x10d69, 0x10d6d }, { 0x10eab, 0x10eac },
@@ -38,26 +38,18 @@ static bool is_newer_mark(utf8proc_int32_t cp)
         { 0x1612f, 0x1612f }, { 0x16ff0, 0x16ff1 }, { 0x1e08f, 0x1e08f }, { 0x1e130, 0x1e136 }, { 0x1e2ae, 0x1e2ae },
         { 0x1e2ec, 0x1e2ef }, { 0x1e4ec, 0x1e4ef }, { 0x1e5ee, 0x1e5ef }
     };
-    size_t low = 0, high = sizeof ranges / sizeof *ranges;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (cp > ranges[middle][1])
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < sizeof ranges / sizeof *ranges && cp >= ranges[low][0];
+    return char_in_ranges((uint32_t)cp, ranges, sizeof ranges / sizeof *ranges);
 }
 
-/* Of characters that utf8proc decomposes. */
+/* Characters with a decomposition, canonical or compatible, that came after Unicode 9. */
 static bool is_newer_composite(utf8proc_int32_t cp)
 {
-    static const utf8proc_int32_t known[] = { 0x1109a, 0x1109c, 0x110ab, 0x1112e, 0x1112f, 0x1134b,
-                                              0x1134c, 0x114bb, 0x114bc, 0x114be, 0x115ba, 0x115bb };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (cp == known[i])
-            return false;
-    return cp >= 0x10000 && !(cp >= 0x1d15e && cp <= 0x1d1c0) && !(cp >= 0x2f800 && cp <= 0x2fa1d);
+    static const uint32_t ranges[][2] = { { 0x32ff, 0x32ff },   { 0xa7f1, 0xa7f4 },   { 0xab69, 0xab69 },
+                                          { 0x105c9, 0x105e4 }, { 0x10781, 0x107ba }, { 0x11383, 0x11391 },
+                                          { 0x113c5, 0x113c8 }, { 0x11938, 0x11938 }, { 0x16121, 0x16128 },
+                                          { 0x16d68, 0x16d6a }, { 0x1ccd6, 0x1ccf9 }, { 0x1e030, 0x1e06d },
+                                          { 0x1f16c, 0x1f16c }, { 0x1fbf0, 0x1fbf9 } };
+    return char_in_ranges((uint32_t)cp, ranges, sizeof ranges / sizeof *ranges);
 }
 
 static unsigned class_of(utf8proc_int32_t cp)

@@ -99,8 +99,7 @@ static void components_that_are_unknown_are_named(void **state)
     expect((struct parts){ .pre = "{\"type\":\"Whitespace\"}" }, "pre_tokenizer \"Whitespace\" is not supported");
     expect((struct parts){ .post = "{\"type\":\"BertProcessing\"}" }, "post_processor \"BertProcessing\"");
     expect((struct parts){ .decoder = "{\"type\":\"CTC\"}" }, "decoder \"CTC\" is not supported");
-    expect((struct parts){ .normalizer = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"}]}" },
-           "\"Strip\"");
+    expect((struct parts){ .normalizer = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Wave\"}]}" }, "\"Wave\"");
     expect((struct parts){ .normalizer = "{\"type\":\"NFC\",\"twist\":1}" }, "has the key \"twist\"");
     expect((struct parts){ .normalizer = "{\"typ\":\"NFC\"}" }, "a normalizer has no \"type\"");
     expect((struct parts){ .normalizer = "{\"type\":7}" }, "\"type\" must be a string");
@@ -160,8 +159,8 @@ static void regexes_that_engines_read_differently_are_refused(void **state)
     expect_split("[a", ISOLATED, "has a class without its end");
     expect_split("*a", ISOLATED, "cannot be compiled");
     expect_split("", ISOLATED, "that is not empty");
-    expect_split("a", "\"behavior\":\"Removed\",\"invert\":false", "only the behavior Isolated");
-    expect_split("a", "\"behavior\":\"Isolated\",\"invert\":true", "invert is not supported");
+    expect_split("a", "\"behavior\":\"Reversed\",\"invert\":false", "the behavior is not known");
+    expect_split("a", "\"invert\":false", "the behavior is not known");
     expect_split("a", "\"behavior\":\"Isolated\"", "\"invert\" must be true or false");
     char *nested = calloc(1, 2001), *large = calloc(1, 20001);
     assert_true(nested && large);
