@@ -29,56 +29,66 @@ static double next(uint64_t *state)
     return (double)(int64_t)(*state >> 11 << 11) * 0x1p-63;
 }
 
-static size_t at(size_t row, size_t column, size_t stride, bool transposed)
+/* Sums and sizes of a row's terms, one number of A after another with a row of B: a loop that runs as vectors. */
+static void sum_row(const struct product *p, const double *a, const double *b, size_t row, double *sum, double *size)
 {
-    return transposed ? column * stride + row : row * stride + column;
+    memset(sum, 0, p->n * sizeof *sum);
+    memset(size, 0, p->n * sizeof *size);
+    for (size_t l = 0; l < p->k; l++) {
+        double x = a[p->a_transposed ? l * p->a_stride + row : row * p->a_stride + l];
+        for (size_t j = 0; j < p->n; j++) {
+            double term = x * b[l * p->n + j];
+            sum[j] += term;
+            size[j] += fabs(term);
+        }
+    }
 }
 
-/* Every element within a bound of the naive product, and the padding untouched. */
-static bool right(const struct product *p, const double *a, const double *b, const double *c, double epsilon)
+struct room {
+    double a[LARGEST * (LARGEST + PADDING)], b[LARGEST * (LARGEST + PADDING)], c[LARGEST * (LARGEST + PADDING)];
+    double plain_b[LARGEST * LARGEST]; /* [k, n] */
+    float fa[LARGEST * (LARGEST + PADDING)], fb[LARGEST * (LARGEST + PADDING)], fc[LARGEST * (LARGEST + PADDING)];
+};
+
+/* |error| <= k eps sum |a b| (Higham 2002, section 3.1), here without the slack of k; NaN is not near. */
+static bool near(double got, double sum, double size, double epsilon)
 {
+    return fabs(got - sum) <= 8 * epsilon * size;
+}
+
+/* Every element of both products within a bound of the naive one, and the padding untouched. */
+static bool rows_are_right(const struct room *r, const struct product *p)
+{
+    double sum[LARGEST], size[LARGEST];
     for (size_t i = 0; i < p->m; i++) {
-        for (size_t j = 0; j < p->n; j++) {
-            double sum = 0, size = 0;
-            for (size_t l = 0; l < p->k; l++) {
-                double term = a[at(i, l, p->a_stride, p->a_transposed)] * b[at(l, j, p->b_stride, p->b_transposed)];
-                sum += term;
-                size += fabs(term);
-            }
-            /* |error| <= k eps sum |a b| (Higham 2002, section 3.1), here without the slack of k; NaN fails too. */
-            if (!(fabs(c[i * p->c_stride + j] - sum) <= 8 * epsilon * size))
+        const double *c = r->c + i * p->c_stride;
+        const float *fc = r->fc + i * p->c_stride;
+        sum_row(p, r->a, r->plain_b, i, sum, size);
+        for (size_t j = 0; j < p->n; j++)
+            if (!near(c[j], sum[j], size[j], 0x1p-52) || !near((double)fc[j], sum[j], size[j], 0x1p-23))
                 return false;
-        }
         for (size_t j = p->n; j < p->c_stride; j++)
-            if (!isnan(c[i * p->c_stride + j]))
+            if (!isnan(c[j]) || !isnan(fc[j]))
                 return false;
     }
     return true;
 }
 
-struct room {
-    double a[LARGEST * (LARGEST + PADDING)], b[LARGEST * (LARGEST + PADDING)], c[LARGEST * (LARGEST + PADDING)];
-    float fa[LARGEST * (LARGEST + PADDING)], fb[LARGEST * (LARGEST + PADDING)], fc[LARGEST * (LARGEST + PADDING)];
-};
-
 static bool product_is_right(struct room *r, const struct product *p, sgemm_function *sgemm, dgemm_function *dgemm)
 {
     enum CBLAS_TRANSPOSE ta = p->a_transposed ? CblasTrans : CblasNoTrans;
     enum CBLAS_TRANSPOSE tb = p->b_transposed ? CblasTrans : CblasNoTrans;
-    size_t n_c = p->m * p->c_stride;
-    for (size_t i = 0; i < n_c; i++) {
+    int m = (int)p->m, n = (int)p->n, k = (int)p->k, a = (int)p->a_stride, b = (int)p->b_stride, c = (int)p->c_stride;
+    for (size_t l = 0; l < p->k; l++)
+        for (size_t j = 0; j < p->n; j++)
+            r->plain_b[l * p->n + j] = r->b[p->b_transposed ? j * p->b_stride + l : l * p->b_stride + j];
+    for (size_t i = 0; i < p->m * p->c_stride; i++) {
         r->c[i] = (double)NAN;
         r->fc[i] = NAN;
     }
-    dgemm(CblasRowMajor, ta, tb, (int)p->m, (int)p->n, (int)p->k, 1, r->a, (int)p->a_stride, r->b, (int)p->b_stride, 0,
-          r->c, (int)p->c_stride);
-    if (!right(p, r->a, r->b, r->c, 0x1p-52))
-        return false;
-    sgemm(CblasRowMajor, ta, tb, (int)p->m, (int)p->n, (int)p->k, 1, r->fa, (int)p->a_stride, r->fb, (int)p->b_stride,
-          0, r->fc, (int)p->c_stride);
-    for (size_t i = 0; i < n_c; i++)
-        r->c[i] = (double)r->fc[i];
-    return right(p, r->a, r->b, r->c, 0x1p-23);
+    dgemm(CblasRowMajor, ta, tb, m, n, k, 1, r->a, a, r->b, b, 0, r->c, c);
+    sgemm(CblasRowMajor, ta, tb, m, n, k, 1, r->fa, a, r->fb, b, 0, r->fc, c);
+    return rows_are_right(r, p);
 }
 
 int blas_check_products(sgemm_function *sgemm, dgemm_function *dgemm, struct err *err)
