@@ -5,9 +5,13 @@
 #include "core/formats/safetensors.h"
 #include "core/model/internal.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+enum { LONG_LOAD = 1 << 30 }; /* bytes of weights: about a second */
 
 static const char weights_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
@@ -59,9 +63,8 @@ static int open_gguf(struct model *m, struct err *err)
     m->config_json = config_json_of_gguf(g);
     if (!m->file_format || !m->config_json)
         return err_nomem(err, "the model's metadata");
-    if ((rc = config_from_gguf(m, g, err)) || (rc = weights_plan(m, err)))
-        return rc;
-    return tokens_open_gguf(m, g, err);
+    rc = config_from_gguf(m, g, err);
+    return rc ? rc : weights_plan(m, err);
 }
 
 static int open_shard(void *ctx, const char *name, struct file_map *map, struct err *err)
@@ -86,10 +89,10 @@ static int open_safetensors(struct model *m, struct source *source, struct err *
     return rc;
 }
 
-static int open_folder(struct model *m, struct source *source, struct err *err)
+/* *config is the caller's, also after a failure. */
+static int open_folder(struct model *m, struct source *source, json_t **config, struct err *err)
 {
     struct file_map map;
-    json_t *config = NULL;
     if (!source_has(source, "config.json"))
         return err_set(err, ERR_NOTFOUND,
                        "%s: has no config.json: give a folder with config.json and %s, or a GGUF file", m->path,
@@ -101,38 +104,104 @@ static int open_folder(struct model *m, struct source *source, struct err *err)
     m->config_json = mem_strndup((const char *)map.data, map.size);
     if (!m->file_format || !m->config_json)
         rc = err_nomem(err, "config.json");
-    else if (!(rc = json_parse(map.data, map.size, map.name, &config, err)) &&
-             !(rc = config_from_json(m, config, map.name, err)) && !(rc = open_safetensors(m, source, err)) &&
-             !(rc = weights_plan(m, err)))
-        rc = tokens_open_folder(m, source, config, err);
-    json_decref(config);
+    else if (!(rc = json_parse(map.data, map.size, map.name, config, err)) &&
+             !(rc = config_from_json(m, *config, map.name, err)) && !(rc = open_safetensors(m, source, err)))
+        rc = weights_plan(m, err);
     file_map_close(&map);
     return rc;
 }
 
-/* Everything but the weights. */
-int model_open_header(struct model **out, const char *where, struct err *err)
-{
+/* A model on the way: everything but its weights and its tokenizer. */
+struct header {
+    struct model *m;
     struct source source;
-    struct model *m = mem_zeroed(1, sizeof *m);
-    if (!m || !(m->storage = mem_zeroed(1, sizeof *m->storage))) {
-        free(m);
+    json_t *config; /* of a folder */
+};
+
+static void release_header(struct header *h)
+{
+    source_release(&h->source);
+    json_decref(h->config);
+}
+
+static int begin(struct header *h, const char *where, struct err *err)
+{
+    *h = (struct header){ .m = mem_zeroed(1, sizeof *h->m) };
+    if (!h->m || !(h->m->storage = mem_zeroed(1, sizeof *h->m->storage))) {
+        free(h->m);
         return err_nomem(err, "a model");
     }
+    struct model *m = h->m;
     tensor_set_init(&m->storage->shards);
-    int rc = source_find(&source, where, err);
-    if (!rc && !(m->path = mem_strdup(source.path)))
+    int rc = source_find(&h->source, where, err);
+    if (!rc && !(m->path = mem_strdup(h->source.path)))
         rc = err_nomem(err, "a path");
     if (!rc)
-        rc = source.folder ? open_folder(m, &source, err) : open_gguf(m, err);
+        rc = h->source.folder ? open_folder(m, &h->source, &h->config, err) : open_gguf(m, err);
     if (!rc && !(m->weight_types = count_types(model_tensors(m))))
         rc = err_nomem(err, "a model");
-    source_release(&source);
-    if (rc)
+    if (rc) {
+        release_header(h);
         model_free(m);
-    else
-        *out = m;
+    }
     return rc;
+}
+
+static int open_tokens(const struct header *h, struct err *err)
+{
+    return h->source.folder ? tokens_open_folder(h->m, &h->source, h->config, err)
+                            : tokens_open_gguf(h->m, h->m->storage->gguf, err);
+}
+
+static int finish(struct header *h, int rc, struct model **out)
+{
+    release_header(h);
+    if (rc)
+        model_free(h->m);
+    else
+        *out = h->m;
+    return rc;
+}
+
+int model_open_header(struct model **out, const char *where, struct err *err)
+{
+    struct header h;
+    int rc = begin(&h, where, err);
+    return rc ? rc : finish(&h, open_tokens(&h, err), out);
+}
+
+struct tokens_task {
+    const struct header *header;
+    struct err err;
+    int rc;
+};
+
+static void *tokens_main(void *arg)
+{
+    struct tokens_task *task = arg;
+    task->rc = open_tokens(task->header, &task->err);
+    return NULL;
+}
+
+/* The tokenizer, on a thread of its own, while the weights are loaded. Its error goes first. */
+static int open_both(const struct header *h, enum weight_place place, struct pool *pool, struct err *err)
+{
+    struct tokens_task task = { .header = h };
+    pthread_t thread;
+    /* Signals belong to the main thread. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    bool apart = !pthread_create(&thread, NULL, tokens_main, &task);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!apart)
+        tokens_main(&task);
+    int rc = weights_load(h->m, place, pool, err);
+    if (apart)
+        pthread_join(thread, NULL);
+    if (task.rc && err)
+        *err = task.err;
+    return task.rc ? task.rc : rc;
 }
 
 int model_open(struct model **out, const char *where, struct pool *pool, struct err *err)
@@ -142,15 +211,16 @@ int model_open(struct model **out, const char *where, struct pool *pool, struct 
 
 int model_open_at(struct model **out, const char *where, enum weight_place place, struct pool *pool, struct err *err)
 {
-    struct model *m;
-    int rc = model_open_header(&m, where, err);
+    struct header h;
+    int rc = begin(&h, where, err);
     if (rc)
         return rc;
-    if ((rc = weights_load(m, place, pool, err)))
-        model_free(m);
-    else
-        *out = m;
-    return rc;
+    /* Where loading takes seconds, a tokenizer's error should not wait for it. */
+    if (pool_threads(pool) > 1 && model_planned_bytes(h.m) < LONG_LOAD)
+        rc = open_both(&h, place, pool, err);
+    else if (!(rc = open_tokens(&h, err)))
+        rc = weights_load(h.m, place, pool, err);
+    return finish(&h, rc, out);
 }
 
 void model_free(struct model *m)
