@@ -27,12 +27,20 @@ PKGS     := openblas hdf5 libpcre2-8 libutf8proc jansson libcrypto
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) | sed 's/-I/-isystem /g'))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)) -lm -lpthread)$(PKG_LIBS)
 
+# What a wrong length or pointer meets: canaries, checked memcpy and friends, an unpredictable address, read-only tables,
+# no stack that jumps over its guard page, and jumps to marked places only where the processor can check that.
+MACHINE   := $(shell uname -m)
+HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE \
+             $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3) \
+             $(if $(filter x86_64,$(MACHINE)),-fcf-protection=full) \
+             $(if $(filter aarch64,$(MACHINE)),-mbranch-protection=standard)
+
 # Contraction off: the same source gives the same bits on every compiler; kernels that want FMA ask for it (ISA_FLAGS).
 STRATA_CFLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DSTRATA_VERSION='"$(VERSION)"' -I. $(PKG_CFLAGS) \
-                -O3 -g -ffp-contract=off -fno-math-errno -fno-trapping-math -fstack-protector-strong -fPIE \
+                -O3 -g -ffp-contract=off -fno-math-errno -fno-trapping-math $(HARDENING) \
                 $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) $(if $(filter 1,$(NATIVE)),-march=native) \
-                $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2)
-LDFLAGS_ALL   = -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+                $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+LDFLAGS_ALL   = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 
 SRCS      := $(wildcard core/*.c core/*/*.c probes/*.c)
 CLI_SRCS  := $(wildcard analyses/*.c analyses/*/*.c)
@@ -40,7 +48,7 @@ CLI_SRCS  := $(wildcard analyses/*.c analyses/*/*.c)
 ISA_SRCS  := $(filter %_isa.c,$(SRCS))
 REAL_SRCS := $(filter %_real.c,$(SRCS))
 ISAS      := base
-ifeq ($(shell uname -m),x86_64)
+ifeq ($(MACHINE),x86_64)
 ISAS      += v3 v4
 endif
 ISA_FLAGS_v3 := -march=x86-64-v3 -ffp-contract=fast
@@ -139,28 +147,36 @@ $(LIB): $(LIB_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(LIB_OBJS)
 
-$(BUILD)/%.o: %.c
+# Changes when the flags do, so that no object keeps old ones.
+FLAGS = $(BUILD)/flags
+.PHONY: always
+$(FLAGS): always
+	@mkdir -p $(@D)
+	@echo '$(subst ',,$(filter-out -Werror,$(STRATA_CFLAGS) $(CFLAGS)))' | cmp -s - $@ || \
+	    echo '$(subst ',,$(filter-out -Werror,$(STRATA_CFLAGS) $(CFLAGS)))' >$@
+
+$(BUILD)/%.o: %.c $(FLAGS)
 	@mkdir -p $(@D)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/%.o: %.S
+$(BUILD)/%.o: %.S $(FLAGS)
 	@mkdir -p $(@D)
-	$(Q)echo '  AS $@'; $(CC) -c -o $@ $<
+	$(Q)echo '  AS $@'; $(CC) $(HARDENING) -c -o $@ $<
 
 $(BUILD)/core/model/embedded.o: $(addprefix data/tiny/,config.json model.safetensors tokenizer.json)
 
 define ISA_RULE
-$(BUILD)/%_isa.$(1).o: %_isa.c
+$(BUILD)/%_isa.$(1).o: %_isa.c $(FLAGS)
 	@mkdir -p $$(@D)
 	$(Q)echo '  CC $$@'; $(CC) $$(STRATA_CFLAGS) $$(ISA_FLAGS_$(1)) $$(CFLAGS) -DISA=$(1) -MMD -MP -c -o $$@ $$<
 endef
 $(foreach isa,$(ISAS),$(eval $(call ISA_RULE,$(isa))))
 
-$(BUILD)/%_real.f32.o: %_real.c
+$(BUILD)/%_real.f32.o: %_real.c $(FLAGS)
 	@mkdir -p $(@D)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=32 -MMD -MP -c -o $@ $<
 
-$(BUILD)/%_real.f64.o: %_real.c
+$(BUILD)/%_real.f64.o: %_real.c $(FLAGS)
 	@mkdir -p $(@D)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -DREAL_BITS=64 -MMD -MP -c -o $@ $<
 

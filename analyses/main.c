@@ -107,6 +107,7 @@ int main(int argc, char **argv)
 {
     cli_keep_streams();
     cli_catch_signals();
+    cli_catch_bus_errors();
     if (argc < 2) {
         fprintf(stderr, "strata: no command given: see `strata help`\n");
         return EXIT_USAGE;

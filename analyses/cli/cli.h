@@ -108,6 +108,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 /* SIGINT and SIGTERM set a flag (the second one kills), SIGPIPE becomes an error of write. */
 void cli_catch_signals(void);
+/* A mapped file that is cut short ends the program with one line that names it, and status 1. */
+void cli_catch_bus_errors(void);
 /* Gives closed standard streams a descriptor on which I/O fails, so that no file of ours becomes one of them. */
 void cli_keep_streams(void);
 

@@ -1,3 +1,6 @@
+#ifdef __CET__
+#include <cet.h> /* says that this object, too, goes with -fcf-protection; one that does not say so turns it off */
+#endif
 /* The tiny model inside the library: config, weights and tokenizer, byte for byte. */
         .section .rodata
         .macro embed name, path

@@ -3,6 +3,8 @@
 #include "core/formats/tensor.h"
 #include "tests/fuzz/fuzz.h"
 
+#include <math.h>
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!size)
@@ -19,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tensor_widen(&t, 0, n, whole);
     tensor_widen(&t, 0, half, parts);
     tensor_widen(&t, half, n - half, parts + half);
-    fuzz_check(!memcmp(whole, parts, n * sizeof *whole));
+    for (size_t i = 0; i < n; i++) /* a NaN may come with another payload: which instructions read it depends on i */
+        fuzz_check(!memcmp(&whole[i], &parts[i], sizeof *whole) || (isnan(whole[i]) && isnan(parts[i])));
     free(whole);
     free(parts);
     free(bytes);
