@@ -226,7 +226,7 @@ int normalizer_add(struct tokenizer *tok, const struct normalizer *normalizer, c
 void normalizer_release(struct normalizer *normalizer);
 enum { NORMALIZERS_MOST = 16, PRE_TOKENIZERS_MOST = 16, TEMPLATE_MOST = 64, DESCRIPTION_MAX = 256 };
 
-enum pre_tokenizer_kind { PRE_BYTE_LEVEL, PRE_SPLIT, PRE_DIGITS, PRE_METASPACE, PRE_WHITESPACE_SPLIT };
+enum pre_tokenizer_kind { PRE_BYTE_LEVEL, PRE_SPLIT, PRE_METASPACE };
 /* What becomes of a match. */
 enum split_behavior {
     SPLIT_ISOLATED,
@@ -239,11 +239,12 @@ enum split_behavior {
 enum prepend_scheme { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER };
 struct pre_tokenizer {
     enum pre_tokenizer_kind kind;
-    struct regex *regex; /* owned; NULL: no cutting by it */
+    struct regex *regex;               /* owned: its matches; or */
+    bool (*is_delimiter)(uint32_t cp); /* each such character; or, both NULL, no cutting by matches */
     enum split_behavior behavior;
     bool invert;                 /* PRE_SPLIT: what lies between matches is the match */
+    bool sees_letters;           /* ByteLevel came before: letters for bytes */
     bool add_prefix_space;       /* PRE_BYTE_LEVEL */
-    bool individual;             /* PRE_DIGITS */
     bool split;                  /* PRE_METASPACE: before every U+2581 */
     enum prepend_scheme prepend; /* PRE_METASPACE */
 };
@@ -303,8 +304,11 @@ int normalize(const struct tokenizer *tok, struct work *w, struct err *err);
 int pre_tokenize(const struct tokenizer *tok, struct work *w, struct err *err);
 /* What pre owns is taken over also on failure. */
 int pre_add(struct tokenizer *tok, struct pre_tokenizer pre, const char *where, struct err *err);
-int pre_add_split(struct tokenizer *tok, const char *pattern, bool literal, const char *where, struct err *err);
-int pre_add_digits(struct tokenizer *tok, bool individual, const char *where, struct err *err);
+int pre_add_split(struct tokenizer *tok, const char *pattern, bool literal, enum split_behavior behavior, bool invert,
+                  const char *where, struct err *err);
+int pre_add_class(struct tokenizer *tok, bool (*is_delimiter)(uint32_t cp), enum split_behavior behavior,
+                  const char *where, struct err *err);
+int pre_add_bert(struct tokenizer *tok, const char *where, struct err *err);
 int pre_add_byte_level(struct tokenizer *tok, bool add_prefix_space, bool use_regex, const char *where,
                        struct err *err);
 
@@ -314,6 +318,11 @@ bool char_is_word(uint32_t cp);    /* \w: Alphabetic, M, Nd, Pc, Join_Control */
 bool char_is_numeric(uint32_t cp); /* N */
 /* M of Unicode 9, which the library's normalizers have. */
 bool char_is_old_mark(uint32_t cp);
+/* Those of Unicode 8, which its BERT components have. */
+bool char_is_punctuation(uint32_t cp); /* P, and the symbols of ASCII */
+bool char_is_control(uint32_t cp);     /* Cc, Cf, Co */
+bool char_is_nonspacing(uint32_t cp);  /* Mn */
+bool char_is_chinese(uint32_t cp);     /* BERT's blocks */
 /* Simple lower case; of U+0130 alone, the full one has U+0307 after it. */
 uint32_t char_lower(uint32_t cp);
 /* Ranges of first and last, rising. */

@@ -212,9 +212,9 @@ static int add_pre(struct tokenizer *tok, const struct pre_row *row, const char 
         rc = normalizer_add(tok, &(struct normalizer){ .kind = NORMALIZER_NFC }, where, err);
     tok->bpe.ignore_merges = row->ignore_merges;
     if (!rc && row->digits)
-        rc = pre_add_digits(tok, true, where, err);
+        rc = pre_add_class(tok, char_is_numeric, SPLIT_ISOLATED, where, err);
     if (!rc && row->split)
-        rc = pre_add_split(tok, row->split, false, where, err);
+        rc = pre_add_split(tok, row->split, false, SPLIT_ISOLATED, false, where, err);
     return rc ? rc : pre_add_byte_level(tok, false, !row->split, where, err);
 }
 

@@ -3,9 +3,12 @@
 
 #include <string.h>
 
-static bool is_text_of(const struct tokenizer *tok, int32_t id, const json_t *text)
+static bool is_id_of(const struct tokenizer *tok, const json_t *id, const json_t *text)
 {
-    const struct token_text *t = &tok->vocab.token[id];
+    json_int_t value = json_integer_value(id);
+    if (!json_is_integer(id) || value < 0 || (size_t)value >= tok->vocab.n || !json_is_string(text))
+        return false;
+    const struct token_text *t = &tok->vocab.token[value];
     return t->text && t->len == json_string_length(text) && !memcmp(t->text, json_string_value(text), t->len);
 }
 
@@ -29,16 +32,14 @@ static int template_ids(struct opening *o, const json_t *specials, const json_t 
         return err_set(err, ERR_FORMAT, "%s: post_processor: special token \"%.64s\" has not as many ids as tokens",
                        o->where, name);
     for (size_t i = 0; i < json_array_size(ids); i++) {
-        const json_t *id = json_array_get(ids, i), *token = json_array_get(tokens, i);
-        json_int_t value = json_integer_value(id);
-        if (!json_is_integer(id) || value < 0 || (size_t)value >= o->tok->vocab.n || !json_is_string(token) ||
-            !is_text_of(o->tok, (int32_t)value, token))
+        const json_t *id = json_array_get(ids, i);
+        if (!is_id_of(o->tok, id, json_array_get(tokens, i)))
             return err_set(err, ERR_FORMAT,
                            "%s: post_processor: special token \"%.64s\" has an id that is not its token's", o->where,
                            name);
         if (*n == TEMPLATE_MOST)
             return component_fail(o, "TemplateProcessing", "puts too many tokens around a text", err);
-        out[(*n)++] = (int32_t)value;
+        out[(*n)++] = (int32_t)json_integer_value(id);
     }
     return 0;
 }
@@ -82,6 +83,32 @@ static int open_template(struct opening *o, const json_t *json, struct err *err)
     return 0;
 }
 
+/* ["[CLS]", 101], checked against the vocabulary. */
+static int read_pair(struct opening *o, const json_t *json, const char *key, int32_t *out, struct err *err)
+{
+    const json_t *pair = json_object_get(json, key), *text = json_array_get(pair, 0), *id = json_array_get(pair, 1);
+    if (json_array_size(pair) != 2 || !is_id_of(o->tok, id, text))
+        return err_set(err, ERR_FORMAT, "%s: post_processor: key \"%s\" must be a token of the vocabulary and its id",
+                       o->where, key);
+    *out = (int32_t)json_integer_value(id);
+    return 0;
+}
+
+/* BERT's and RoBERTa's, which is the same but for the offsets. */
+static int open_cls_sep(struct opening *o, const json_t *json, struct err *err)
+{
+    struct tokenizer *tok = o->tok;
+    int32_t cls = 0, sep = 0;
+    int rc = read_pair(o, json, "cls", &cls, err);
+    if (rc || (rc = read_pair(o, json, "sep", &sep, err)))
+        return rc;
+    if (tok->n_before == TEMPLATE_MOST || tok->n_after == TEMPLATE_MOST)
+        return component_fail(o, "Sequence", "puts too many tokens around a text", err);
+    insert(tok->before, &tok->n_before, 0, &cls, 1);
+    insert(tok->after, &tok->n_after, tok->n_after, &sep, 1);
+    return 0;
+}
+
 static int open_post_sequence(struct opening *o, const json_t *json, struct err *err)
 {
     return component_open_list(o, json, "processors", open_post_processor, err);
@@ -92,6 +119,8 @@ int open_post_processor(struct opening *o, const json_t *json, struct err *err)
     static const struct component table[] = {
         { "ByteLevel", "add_prefix_space trim_offsets use_regex", component_ignore, 0 }, /* it trims offsets only */
         { "TemplateProcessing", "single pair special_tokens", open_template, 0 },
+        { "BertProcessing", "sep cls", open_cls_sep, 0 },
+        { "RobertaProcessing", "sep cls trim_offsets add_prefix_space", open_cls_sep, 0 },
         { "Sequence", "processors", open_post_sequence, 0 },
     };
     return component_open(o, table, sizeof table / sizeof *table, json, err);

@@ -1,95 +1,126 @@
 /* Pre-tokenizers: each cuts the text pieces further. ByteLevel may put a space before a piece that has none. */
 #include "core/tokenizer/internal.h"
 
+#include "core/base/mem.h"
 #include "core/base/utf8.h"
 
 #include <string.h>
 
-/* The piece that a match or what lies before it may still join. */
-struct cutting {
+/* Cutting one piece: the stretches that match and those between come in turn; the last one waits, as the next may join.
+ */
+struct cutter {
+    const struct pre_tokenizer *pre;
     struct work *w;
-    enum split_behavior behavior;
+    const char *text; /* the piece, or its letters */
+    size_t n;
     size_t begin, end;
-    bool pending, was_match; /* was_match: the last part, whether or not it joined */
+    bool matched;
+    size_t at, byte; /* a place in the text, and of the buffer's byte there */
 };
 
-static int end_cutting(struct cutting *c, struct err *err)
+/* Behind ByteLevel a pre-tokenizer sees letters. */
+static int spell(struct cutter *c, const struct piece *p, struct err *err)
 {
-    bool pending = c->pending;
-    c->pending = false;
-    return pending ? work_add(c->w, c->begin, c->end, -1, err) : 0;
-}
-
-/* A match or what lies between two, joined to the piece before as the behavior says. */
-static int cut_part(struct cutting *c, size_t begin, size_t end, bool match, struct err *err)
-{
-    bool joins = c->behavior == SPLIT_CONTIGUOUS             ? match == c->was_match
-                 : c->behavior == SPLIT_MERGED_WITH_PREVIOUS ? match && !c->was_match
-                 : c->behavior == SPLIT_MERGED_WITH_NEXT     ? !match && c->was_match
-                                                             : false;
-    c->was_match = match;
-    if (joins && c->pending) {
-        c->end = end;
+    struct work *w = c->w;
+    c->n = p->end - p->begin;
+    if (!c->pre->sees_letters) {
+        c->text = w->bytes + p->begin;
         return 0;
     }
-    int rc = end_cutting(c, err);
-    c->pending = !match || c->behavior != SPLIT_REMOVED;
-    c->begin = begin;
+    if (!mem_grow(&w->letters, &w->letters_capacity, 4 * c->n, 1))
+        return err_nomem(err, "a text's pieces");
+    c->n = 0;
+    for (size_t at = p->begin; at < p->end; at++)
+        c->n += byte_letter((unsigned char)w->bytes[at], w->letters + c->n);
+    c->text = w->letters;
+    return 0;
+}
+
+/* The buffer's byte at a place of the text; places rise from call to call. */
+static size_t byte_at(struct cutter *c, size_t at)
+{
+    if (!c->pre->sees_letters)
+        c->byte += at - c->at;
+    for (size_t i = c->at; c->pre->sees_letters && i < at; i++)
+        c->byte += ((unsigned char)c->text[i] & 0xc0) != 0x80;
+    c->at = at;
+    return c->byte;
+}
+
+static int flush(struct cutter *c, struct err *err)
+{
+    if (c->begin == c->end || (c->matched && c->pre->behavior == SPLIT_REMOVED))
+        return 0;
+    size_t begin = byte_at(c, c->begin);
+    return work_add(c->w, begin, byte_at(c, c->end), -1, err);
+}
+
+static bool joins(const struct cutter *c, bool matched)
+{
+    switch (c->pre->behavior) {
+    case SPLIT_CONTIGUOUS:
+        return matched == c->matched;
+    case SPLIT_MERGED_WITH_PREVIOUS:
+        return matched && !c->matched;
+    case SPLIT_MERGED_WITH_NEXT:
+        return !matched && c->matched;
+    case SPLIT_REMOVED:
+    case SPLIT_ISOLATED:
+        break;
+    }
+    return false;
+}
+
+/* The text up to end is one stretch more. */
+static int found(struct cutter *c, size_t end, bool matched, struct err *err)
+{
+    int rc = 0;
+    matched ^= c->pre->invert;
+    if (c->end && !joins(c, matched)) {
+        rc = flush(c, err);
+        c->begin = c->end;
+    }
     c->end = end;
+    c->matched = matched;
     return rc;
 }
 
-static int cut_by_regex(const struct pre_tokenizer *pre, struct work *w, const struct piece *p, struct err *err)
+static int cut_by_regex(struct cutter *c, struct err *err)
 {
     struct regex_at at = { 0, 0, false };
-    struct cutting c = { .w = w, .behavior = pre->behavior };
-    size_t done = p->begin, begin, end;
-    int got, rc = 0;
-    while ((got = regex_next(pre->regex, w->match, w->bytes + p->begin, p->end - p->begin, &at, &begin, &end, err)) >
-           0) {
-        if (done < p->begin + begin)
-            rc = cut_part(&c, done, p->begin + begin, pre->invert, err);
-        if (rc || (rc = cut_part(&c, p->begin + begin, p->begin + end, !pre->invert, err)))
+    size_t begin, end;
+    int got;
+    while ((got = regex_next(c->pre->regex, c->w->match, c->text, c->n, &at, &begin, &end, err)) > 0) {
+        int rc = begin > c->end ? found(c, begin, false, err) : 0;
+        if (rc || (rc = found(c, end, true, err)))
             return rc;
-        done = p->begin + end;
     }
-    if (!got && done < p->end)
-        got = cut_part(&c, done, p->end, pre->invert, err);
-    return got ? got : end_cutting(&c, err);
+    return got;
 }
 
-/* Cuts every number off the rest: each digit alone, or runs of them. */
-static int cut_digits(bool individual, struct work *w, const struct piece *p, struct err *err)
+static int cut_by_class(struct cutter *c, struct err *err)
 {
-    size_t done = p->begin, k;
-    bool before = false;
     int rc = 0;
-    for (size_t at = p->begin; !rc && at < p->end; at += k) {
+    for (size_t at = 0, k; !rc && at < c->n; at += k) {
         uint32_t cp = 0;
-        k = utf8_decode(w->bytes + at, p->end - at, &cp);
-        bool numeric = char_is_numeric(cp);
-        if (numeric != before || (numeric && individual)) {
-            rc = work_add(w, done, at, -1, err);
-            done = at;
-        }
-        before = numeric;
-    }
-    return rc ? rc : work_add(w, done, p->end, -1, err);
-}
-
-static int cut_whitespace(struct work *w, const struct piece *p, struct err *err)
-{
-    size_t done = p->begin, k;
-    int rc = 0;
-    for (size_t at = p->begin; !rc && at < p->end; at += k) {
-        uint32_t cp = 0;
-        k = utf8_decode(w->bytes + at, p->end - at, &cp);
-        if (!char_is_space(cp))
+        k = utf8_decode(c->text + at, c->n - at, &cp);
+        if (!c->pre->is_delimiter(cp))
             continue;
-        rc = work_add(w, done, at, -1, err);
-        done = at + k;
+        rc = at > c->end ? found(c, at, false, err) : 0;
+        if (!rc)
+            rc = found(c, at + k, true, err);
     }
-    return rc ? rc : work_add(w, done, p->end, -1, err);
+    return rc;
+}
+
+static int cut_by_behavior(const struct pre_tokenizer *pre, struct work *w, const struct piece *p, struct err *err)
+{
+    struct cutter c = { .pre = pre, .w = w, .byte = p->begin };
+    int rc = spell(&c, p, err);
+    if (rc || (rc = pre->regex ? cut_by_regex(&c, err) : cut_by_class(&c, err)))
+        return rc;
+    rc = c.n > c.end ? found(&c, c.n, false, err) : 0;
+    return rc ? rc : flush(&c, err);
 }
 
 enum { METASPACE_LEN = sizeof METASPACE - 1 };
@@ -166,28 +197,15 @@ static int put_metaspaces(enum prepend_scheme prepend, struct work *w, struct er
     return rc;
 }
 
-static int cut_piece(const struct pre_tokenizer *pre, struct work *w, const struct piece *p, struct err *err)
-{
-    switch (pre->kind) {
-    case PRE_DIGITS:
-        return cut_digits(pre->individual, w, p, err);
-    case PRE_METASPACE:
-        return cut_metaspace(w, p, err);
-    case PRE_WHITESPACE_SPLIT:
-        return cut_whitespace(w, p, err);
-    case PRE_BYTE_LEVEL:
-    case PRE_SPLIT:
-        break;
-    }
-    return cut_by_regex(pre, w, p, err);
-}
-
 static int cut(const struct pre_tokenizer *pre, struct work *w, struct err *err)
 {
     int rc = 0;
     for (size_t i = 0; !rc && i < w->now.n; i++) {
         const struct piece *p = &w->now.item[i];
-        rc = p->id < 0 ? cut_piece(pre, w, p, err) : work_add(w, p->begin, p->end, p->id, err);
+        if (p->id >= 0)
+            rc = work_add(w, p->begin, p->end, p->id, err);
+        else
+            rc = pre->kind == PRE_METASPACE ? cut_metaspace(w, p, err) : cut_by_behavior(pre, w, p, err);
     }
     work_swap(w);
     return rc;
@@ -196,7 +214,7 @@ static int cut(const struct pre_tokenizer *pre, struct work *w, struct err *err)
 /* Whether the pre-tokenizer cuts at all. */
 static bool cuts(const struct pre_tokenizer *pre)
 {
-    return pre->kind == PRE_METASPACE ? pre->split : pre->kind != PRE_BYTE_LEVEL || pre->regex;
+    return pre->kind == PRE_METASPACE ? pre->split : pre->regex || pre->is_delimiter;
 }
 
 int pre_tokenize(const struct tokenizer *tok, struct work *w, struct err *err)
@@ -216,29 +234,40 @@ int pre_tokenize(const struct tokenizer *tok, struct work *w, struct err *err)
 
 int pre_add(struct tokenizer *tok, struct pre_tokenizer pre, const char *where, struct err *err)
 {
-    if (tok->byte_level || tok->n_pre_tokenizers == PRE_TOKENIZERS_MOST) {
+    const char *problem = NULL;
+    if (tok->n_pre_tokenizers == PRE_TOKENIZERS_MOST)
+        problem = "has too many pre-tokenizers";
+    else if (tok->byte_level && (pre.kind == PRE_BYTE_LEVEL || pre.kind == PRE_METASPACE))
+        problem = "a pre-tokenizer ByteLevel or Metaspace after ByteLevel is not supported";
+    if (problem) {
         regex_free(pre.regex);
-        return err_set(err, ERR_UNSUPPORTED,
-                       tok->byte_level
-                           ? "%s: a pre-tokenizer after ByteLevel, which would see its letters, is not supported"
-                           : "%s: has too many pre-tokenizers",
-                       where);
+        return err_set(err, ERR_UNSUPPORTED, "%s: %s", where, problem);
     }
-    tok->byte_level = pre.kind == PRE_BYTE_LEVEL;
+    pre.sees_letters = tok->byte_level;
+    tok->byte_level |= pre.kind == PRE_BYTE_LEVEL;
     tok->pre_tokenizers[tok->n_pre_tokenizers++] = pre;
     return 0;
 }
 
-int pre_add_split(struct tokenizer *tok, const char *pattern, bool literal, const char *where, struct err *err)
+int pre_add_split(struct tokenizer *tok, const char *pattern, bool literal, enum split_behavior behavior, bool invert,
+                  const char *where, struct err *err)
 {
-    struct pre_tokenizer pre = { .kind = PRE_SPLIT };
+    struct pre_tokenizer pre = { .kind = PRE_SPLIT, .behavior = behavior, .invert = invert };
     int rc = (literal ? regex_open_literal : regex_open)(&pre.regex, pattern, where, err);
     return rc ? rc : pre_add(tok, pre, where, err);
 }
 
-int pre_add_digits(struct tokenizer *tok, bool individual, const char *where, struct err *err)
+int pre_add_class(struct tokenizer *tok, bool (*is_delimiter)(uint32_t cp), enum split_behavior behavior,
+                  const char *where, struct err *err)
 {
-    return pre_add(tok, (struct pre_tokenizer){ .kind = PRE_DIGITS, .individual = individual }, where, err);
+    struct pre_tokenizer pre = { .kind = PRE_SPLIT, .is_delimiter = is_delimiter, .behavior = behavior };
+    return pre_add(tok, pre, where, err);
+}
+
+int pre_add_bert(struct tokenizer *tok, const char *where, struct err *err)
+{
+    int rc = pre_add_class(tok, char_is_space, SPLIT_REMOVED, where, err);
+    return rc ? rc : pre_add_class(tok, char_is_punctuation, SPLIT_ISOLATED, where, err);
 }
 
 int pre_add_byte_level(struct tokenizer *tok, bool add_prefix_space, bool use_regex, const char *where, struct err *err)

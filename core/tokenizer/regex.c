@@ -151,32 +151,54 @@ static int escape(struct scan *s, bool in_class, struct err *err)
     return 0;
 }
 
+/* One item of a class: an escape or a character. */
+static int class_item(struct scan *s, const char *first, struct err *err)
+{
+    if (*s->at == '&' && s->at + 1 < s->end && s->at[1] == '&')
+        return refuse(s, s->at, 2, err);
+    if (*s->at != '\\') {
+        strbuf_addc(&s->out, *s->at++);
+        return 0;
+    }
+    /* \s and the like are spelt out as ranges, which a '-' beside them would join. */
+    const char *from = s->at;
+    bool many = s->at + 1 < s->end && strchr("sdpSDP", s->at[1]), after_dash = from[-1] == '-' && from - 1 > first;
+    int rc = escape(s, true, err);
+    if (rc)
+        return rc;
+    if (many && (after_dash || (s->end - s->at > 1 && *s->at == '-' && s->at[1] != ']')))
+        return refuse(s, "a range with a class at its end", 31, err);
+    return 0;
+}
+
+/* A class inside a class adds its items to it, so that its brackets can go. */
+static int nested_class(struct scan *s, size_t *depth, struct err *err)
+{
+    bool opens = *s->at == '[';
+    const char *next = s->at + 1;
+    if (opens && (next == s->end || strchr("^:]", *next)))
+        return refuse(s, "[^, [: or an unescaped ] at the start of a class inside a class", 64, err);
+    if (s->at[-1] == '-' || (!opens && next < s->end && *next == '-'))
+        return refuse(s, "a range with a class at its end", 31, err);
+    *depth = opens ? *depth + 1 : *depth - 1;
+    s->at++;
+    return 0;
+}
+
 static int character_class(struct scan *s, struct err *err)
 {
     const char *start = s->at;
+    size_t depth = 0;
     strbuf_addc(&s->out, *s->at++);
     if (s->at < s->end && *s->at == '^')
         strbuf_addc(&s->out, *s->at++);
     const char *first = s->at;
     if (s->at < s->end && *s->at == ']')
         return refuse(s, "an unescaped ] at the start of a class", 38, err);
-    while (s->at < s->end && *s->at != ']') {
-        if (*s->at == '[')
-            return refuse(s, "[ inside a class", 16, err);
-        if (*s->at == '&' && s->at + 1 < s->end && s->at[1] == '&')
-            return refuse(s, s->at, 2, err);
-        if (*s->at == '\\') {
-            /* \s and the like are spelt out as ranges, which a '-' beside them would join. */
-            const char *from = s->at;
-            bool many = s->at + 1 < s->end && strchr("sdpSDP", s->at[1]),
-                 after_dash = from[-1] == '-' && from - 1 > first;
-            int rc = escape(s, true, err);
-            if (rc)
-                return rc;
-            if (many && (after_dash || (s->end - s->at > 1 && *s->at == '-' && s->at[1] != ']')))
-                return refuse(s, "a range with a class at its end", 31, err);
-        } else
-            strbuf_addc(&s->out, *s->at++);
+    while (s->at < s->end && (*s->at != ']' || depth)) {
+        int rc = *s->at == '[' || *s->at == ']' ? nested_class(s, &depth, err) : class_item(s, first, err);
+        if (rc)
+            return rc;
     }
     if (s->at == s->end)
         return err_set(err, ERR_FORMAT, "%s: the regular expression %.200s has a class without its end: %.20s",

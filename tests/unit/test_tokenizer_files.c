@@ -96,8 +96,8 @@ static void components_that_are_unknown_are_named(void **state)
     (void)state;
     expect((struct parts){ .normalizer = "{\"type\":\"Uppercase\"}" },
            "normalizer \"Uppercase\" is not supported; supported are NFC");
-    expect((struct parts){ .pre = "{\"type\":\"Whitespace\"}" }, "pre_tokenizer \"Whitespace\" is not supported");
-    expect((struct parts){ .post = "{\"type\":\"BertProcessing\"}" }, "post_processor \"BertProcessing\"");
+    expect((struct parts){ .pre = "{\"type\":\"Whitespaces\"}" }, "pre_tokenizer \"Whitespaces\" is not supported");
+    expect((struct parts){ .post = "{\"type\":\"XlmProcessing\"}" }, "post_processor \"XlmProcessing\"");
     expect((struct parts){ .decoder = "{\"type\":\"CTC\"}" }, "decoder \"CTC\" is not supported");
     expect((struct parts){ .normalizer = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Wave\"}]}" }, "\"Wave\"");
     expect((struct parts){ .normalizer = "{\"type\":\"NFC\",\"twist\":1}" }, "has the key \"twist\"");
@@ -109,7 +109,7 @@ static void components_that_are_unknown_are_named(void **state)
            "decoder ByteLevel: without the pre-tokenizer ByteLevel");
     expect((struct parts){ .pre = "{\"type\":\"ByteLevel\"}" }, "\"add_prefix_space\" must be true or false");
     expect((struct parts){ .pre = "{\"type\":\"Sequence\",\"pretokenizers\":[" BYTE_LEVEL "," BYTE_LEVEL "]}" },
-           "a pre-tokenizer after ByteLevel");
+           "a pre-tokenizer ByteLevel or Metaspace after ByteLevel");
     expect((struct parts){ .top = "\"extra\":1," }, "the key \"extra\" is not known");
     expect((struct parts){ .top = "\"normalizer\":null," }, "has the key \"normalizer\" twice");
     expect((struct parts){ .top = "\"version\":\"1.0\"," }, "has the key \"version\" twice");
@@ -145,7 +145,7 @@ static void regexes_that_engines_read_differently_are_refused(void **state)
 {
     (void)state;
     static const char *const parts[] = { "\\w+",     "\\bx",    "a\\h",    "\\R",          "\\X",         "\\K",
-                                         "\\p{Han}", "\\p{^L}", "\\pL",    "[a[b]]",       "[[:alpha:]]", "[a&&b]",
+                                         "\\p{Han}", "\\p{^L}", "\\pL",    "[a[^b]]",      "[[:alpha:]]", "[a&&b]",
                                          "(?i)a",    "(?m:a)",  "(*UTF)a", "a{,3}",        "a{2,3}+",     "\\1",
                                          "(?R)",     "(?<n>a)", "\\xff",   "[\\P{L}]",     "[]a]",        "\\v",
                                          "\\p{Cn}",  "\\C",     "\\Q",     "[\\s-\u4e00]", "[a-\\s]",     "[\\p{N}-z]",
@@ -159,8 +159,12 @@ static void regexes_that_engines_read_differently_are_refused(void **state)
     expect_split("[a", ISOLATED, "has a class without its end");
     expect_split("*a", ISOLATED, "cannot be compiled");
     expect_split("", ISOLATED, "that is not empty");
-    expect_split("a", "\"behavior\":\"Reversed\",\"invert\":false", "the behavior is not known");
-    expect_split("a", "\"invert\":false", "the behavior is not known");
+    expect_split("[a-[b]]", ISOLATED, "a range with a class at its end");
+    expect_split("[[a]-b]", ISOLATED, "a range with a class at its end");
+    expect_split("[a[]]", ISOLATED, "at the start of a class inside a class");
+    expect_split("[a[b]", ISOLATED, "has a class without its end");
+    expect_split("a", "\"behavior\":\"Reversed\",\"invert\":false", "the behavior must be Isolated, Removed,");
+    expect_split("a", "\"invert\":false", "the behavior must be Isolated, Removed,");
     expect_split("a", "\"behavior\":\"Isolated\"", "\"invert\" must be true or false");
     char *nested = calloc(1, 2001), *large = calloc(1, 20001);
     assert_true(nested && large);
@@ -237,6 +241,15 @@ static void templates_that_are_wrong_are_refused(void **state)
     expect((struct parts){ .added = added, .post = TEMPLATE("7", "261") }, "Sequence A only");
     expect((struct parts){ .added = added, .post = TEMPLATE("{\"SpecialToken\":{\"id\":\"<t>\"}}," TEXT_A, "261") },
            "\"<t>\" is not in special_tokens");
+    static const char *const pairs[] = { "[\"<s>\",7]",    "[\"<s>\",900]", "[\"<s>\",-1]",  "[\"<t>\",261]",
+                                         "[\"<s>\",\"\"]", "[\"<s>\"]",     "[261,\"<s>\"]", "null" };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        struct strbuf post = STRBUF_INIT;
+        strbuf_addf(&post, "{\"type\":\"BertProcessing\",\"cls\":[\"<s>\",261],\"sep\":%s}", pairs[i]);
+        expect((struct parts){ .added = added, .post = strbuf_text(&post) },
+               "post_processor: key \"sep\" must be a token of the vocabulary and its id");
+        strbuf_release(&post);
+    }
 }
 
 static void deep_nesting_is_refused(void **state)
