@@ -140,10 +140,12 @@ static int escape(struct scan *s, bool in_class, struct err *err)
         strbuf_adds(&s->out, c == 'd' ? "[" : "[^");
         add_category(s, "Nd", 2);
         strbuf_addc(&s->out, ']');
-    } else if (c > ' ' && c < 127 &&
-               (strchr("rntf", c) || !strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                             "0123456789",
-                                             c)))
+    } else if ((c == 'A' || c == 'z') && !in_class) /* start and end of the text */
+        strbuf_add(&s->out, s->at, 2);
+    else if (c > ' ' && c < 127 &&
+             (strchr("rntf", c) || !strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                           "0123456789",
+                                           c)))
         strbuf_add(&s->out, s->at, 2);
     else
         return refuse(s, s->at, 2, err);
