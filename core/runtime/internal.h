@@ -43,6 +43,7 @@ struct sequence {
     const struct edit_list *base_edits, *edits; /* replay: those of its base run, before its own; may be NULL */
     struct row_edit *resolved;                  /* of both, in this order */
     size_t n_base_edits, n_edits;               /* n_edits: of both */
+    size_t parent, split;                       /* replay: below layer `split` its rows are this earlier sequence's */
     size_t begin, end;                          /* its active rows in the layer at hand */
     size_t key_begin, key_end;                  /* its rows whose keys and values were computed in the layer at hand */
 };
@@ -175,6 +176,12 @@ int pass_check_prompt(const struct model_config *c, const struct prompt *prompt,
 void pass_shape_flags(struct shape *s, const struct model_config *c, const struct site_set *reads);
 void pass_shape_edits(struct shape *s, const struct edit_list *edits);
 bool pass_edits_edges(const struct edit_list *edits);
+
+/*
+ * replay_share.c: sets s->parent and split, at most `most`, from the n sequences before s, resolved as s is; split 0
+ * where none begins like s.
+ */
+void replay_find_parent(const struct sequence *sequences, size_t n, size_t most, struct sequence *s);
 
 int forward_f32(struct pass *p, struct err *err);
 int forward_f64(struct pass *p, struct err *err);

@@ -18,6 +18,7 @@ struct replay {
     struct collector base;       /* all rows of `kept` */
     struct collector base_reads; /* wanted rows of the reads */
     unsigned char *wanted;       /* [rows of the base runs] */
+    size_t first_read_layer;     /* the first one that a read is of */
     size_t last_layer;           /* the last one that the reads need */
     size_t row_layers;
 };
@@ -124,12 +125,14 @@ static int find_last_layer(struct replay *r, struct err *err)
     const struct model_config *c = r->kept.config;
     struct site_ref ref;
     size_t n = 0;
+    r->first_read_layer = c->n_layers;
     for (size_t cursor = 0; site_set_next(r->plan->reads, &cursor, &ref); n++) {
         const struct site_row *row = site_row(ref.site);
         if (row->axes == AXES_EDGES)
             return err_set(err, ERR_UNSUPPORTED, "%s cannot be read in a replay: run the prompt with the edits instead",
                            row->name);
         size_t layer = row->per_layer ? ref.layer : ref.site < SITE_RESID_PRE ? 0 : c->n_layers - 1;
+        r->first_read_layer = layer < r->first_read_layer ? layer : r->first_read_layer;
         r->last_layer = layer > r->last_layer ? layer : r->last_layer;
     }
     return n ? 0 : err_set(err, ERR_ARG, "a replay that reads nothing does nothing");
@@ -334,6 +337,10 @@ static void schedule_variant(const struct replay *r, const struct sequence *s, s
         }
         changed = first_changed(active, end, both_ways);
     }
+    if (s->split) {
+        memset(p->embed, 0, n);
+        memset(p->active, 0, s->split * n);
+    }
 }
 
 /* --- slices --- */
@@ -387,6 +394,7 @@ static int fill_slice(struct replay *r, struct pass *pass, const struct variant 
             free(s->resolved);
             return rc;
         }
+        replay_find_parent(slice->sequences, slice->n, r->first_read_layer, s);
         scratch->n_tokens = s->prompt->n_tokens;
         schedule_variant(r, s, scratch);
         if (!fits(slice, scratch, n_layers)) {

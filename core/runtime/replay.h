@@ -4,9 +4,10 @@
  * run of each prompt keeps residuals, keys and values. A variant then runs
  * positions from its first edited one on, layers from its first edited one on,
  * the last query alone where nothing before it changes, and nothing at all
- * where its edits change nothing. Variants of the same and of other prompts
- * that stand at the same layer share their matrix products. The result is that
- * of a full run with the same edits (tests/unit/test_replay.c).
+ * where its edits change nothing. Variants whose edits begin alike are one
+ * until they differ. Variants of the same and of other prompts that stand at
+ * the same layer share their matrix products. The result is that of a full run
+ * with the same edits (tests/unit/test_replay.c).
  *
  *     struct replay_plan plan = { .prompts = prompts, .n_prompts = 2, .reads = &reads,
  *                                 .wanted = { .kind = POSITIONS_LAST } };

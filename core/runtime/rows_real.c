@@ -16,6 +16,25 @@ static const real *base_resid(const struct pass *p, size_t layer, const struct s
     return resid + (base->first_row[s->run] + token) * p->model->config.d_model;
 }
 
+static bool is_row(const struct pass *p, size_t row, size_t sequence, size_t token)
+{
+    return row < p->n_rows && p->b.sequence[row] == sequence && p->b.token[row] == token;
+}
+
+/* Where a sequence's token is, or would be, among the rows of the layer before. */
+static size_t find_row(const struct pass *p, size_t sequence, size_t token)
+{
+    size_t low = 0, high = p->n_rows;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (before(p, middle, sequence, token))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 void activate_rows(struct pass *p, size_t layer)
 {
     if (!p->schedule)
@@ -33,8 +52,10 @@ void activate_rows(struct pass *p, size_t layer)
                 continue;
             while (old < p->n_rows && before(p, old, i, t))
                 old++;
-            bool there = old < p->n_rows && p->b.sequence[old] == i && p->b.token[old] == t;
-            memcpy(next + n * d, there ? resid + old * d : base_resid(p, layer, s, t), d * sizeof *next);
+            bool joins = s->split && s->split == layer; /* its rows are the parent's until now */
+            size_t from = joins ? find_row(p, s->parent, t) : old;
+            bool there = is_row(p, from, joins ? s->parent : i, t);
+            memcpy(next + n * d, there ? resid + from * d : base_resid(p, layer, s, t), d * sizeof *next);
             next_sequence[n] = i;
             next_token[n++] = t;
         }

@@ -172,13 +172,32 @@ static void random_edit(struct bench *b, struct edit_list *list, const struct pr
     list->edits[list->n++] = e;
 }
 
+/* Other last layers, where the values allow that; now and then other tokens, another value, or one edit more. */
+static void end_otherwise(struct bench *b, struct edit_list *list, const struct prompt *p)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        struct edit *e = &list->edits[i];
+        if (site_row(e->site)->per_layer && e->n_vectors <= 1)
+            e->last_layer = e->first_layer + below(b, b->m->config.n_layers - e->first_layer);
+        if (e->source == EDIT_FROM_NUMBER && below(b, 6) == 0)
+            e->value = e->value > 1 ? 1.125 : 1.25;
+        if (e->source == EDIT_FROM_NUMBER && below(b, 6) == 0) {
+            struct positions *at = is_edges(e->site) && below(b, 2) ? &e->keys : &e->at;
+            free(at->ranges);
+            *at = random_positions(b, p);
+        }
+    }
+    if (below(b, 3) == 0)
+        random_edit(b, list, p);
+}
+
 /* --- a replay of random prompts with random reads --- */
 
 static void choose_reads(struct bench *b)
 {
     struct err err = { 0 };
     must(site_set_init(&b->reads, &b->m->config, &err), &err);
-    size_t n = 1 + below(b, 4);
+    size_t n = below(b, 2) ? 1 + below(b, 4) : 0;
     for (size_t i = 0; i < n; i++) {
         enum site site = random_site(b);
         if (is_edges(site))
@@ -332,10 +351,19 @@ static size_t differing(struct model *m, enum precision precision, uint64_t seed
     struct collector replayed;
     size_t row = 0;
     open_bench(&b, m, precision, seed);
+    struct random_source before = b.random;
     for (size_t i = 0; i < N_VARIANTS; i++) {
+        /* Three of four begin like the one before: the same draws again, then another end. */
+        bool again = i % 4;
+        struct random_source now = b.random;
+        b.random = again ? before : now;
+        before = b.random;
         variants[i] = (struct variant){ .run = below(&b, N_PROMPTS), .edits = &lists[i] };
         for (size_t n = below(&b, 4); n; n--)
             random_edit(&b, &lists[i], &b.prompts[variants[i].run]);
+        if (again)
+            end_otherwise(&b, &lists[i], &b.prompts[variants[i].run]);
+        b.random = again ? now : b.random;
     }
     must(collector_init(&replayed, &b.reads, precision, &err), &err);
     must(replay_collect(b.replay, variants, N_VARIANTS, &replayed, NULL, &err), &err);
@@ -478,6 +506,45 @@ static size_t cost(struct bench *b, const char *text)
     collector_release(&c);
     edit_list_release(&edits);
     return replay_row_layers(b->replay);
+}
+
+/* Row-layers of two variants in one replay. */
+static size_t cost_of_two(struct bench *b, const char *first, const char *second)
+{
+    struct err err = { 0 };
+    const char *texts[] = { first, second };
+    struct edit_list edits[2] = { { NULL, 0, 0 }, { NULL, 0, 0 } };
+    struct variant variants[2];
+    struct collector c;
+    for (size_t i = 0; i < 2; i++) {
+        must(edit_parse(&edits[i], texts[i], &b->m->config, &err), &err);
+        variants[i] = (struct variant){ .run = 0, .edits = &edits[i] };
+    }
+    must(collector_init(&c, &b->reads, PRECISION_F32, &err), &err);
+    must(replay_collect(b->replay, variants, 2, &c, NULL, &err), &err);
+    collector_release(&c);
+    edit_list_release(&edits[0]);
+    edit_list_release(&edits[1]);
+    return replay_row_layers(b->replay);
+}
+
+static void variants_that_begin_alike_are_one_until_they_differ(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct model *m;
+    open_small(&b, &m);
+    size_t layers = m->config.n_layers;
+    assert_int_equal(cost_of_two(&b, "attn_scores:0@last<-subject block", "attn_scores:0-2@last<-subject block"),
+                     layers + layers - 1);
+    assert_int_equal(cost_of_two(&b, "z:0@last#1 zero", "z:0@last#1 zero"), layers + 1);
+    /* Other heads, tokens, values or sites are others from the start. */
+    assert_int_equal(cost_of_two(&b, "z:0@last#1 zero", "z:0@last#0 zero"), 2 * layers);
+    assert_int_equal(cost_of_two(&b, "z:0@last#1 set 1", "z:0@last#1 set 2"), 2 * layers);
+    assert_int_equal(cost_of_two(&b, "z:0@last zero", "attn_out:0@last zero"), 2 * layers);
+    assert_int_equal(cost_of_two(&b, "attn_scores:0@last<-2 block", "attn_scores:0@last<-3 block"), 2 * layers);
+    close_bench(&b);
+    model_free(m);
 }
 
 static void only_what_can_change_is_computed(void **state)
@@ -635,6 +702,7 @@ int main(void)
         cmocka_unit_test(a_left_out_edit_is_seen),
         cmocka_unit_test(read_rows_of_a_plain_pass_are_exact),
         cmocka_unit_test(only_what_can_change_is_computed),
+        cmocka_unit_test(variants_that_begin_alike_are_one_until_they_differ),
         cmocka_unit_test(patches_with_what_is_there_cost_nothing),
         cmocka_unit_test(large_experiments_run_in_slices_and_stop_between_them),
         cmocka_unit_test(what_does_not_fit_is_refused),
