@@ -80,6 +80,11 @@ void bpe_release(struct bpe *bpe)
     free(bpe->merge);
 }
 
+void bpe_put_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id)
+{
+    *find(bpe, (uint32_t)left, (uint32_t)right) = (struct merge){ (uint32_t)left, (uint32_t)right, rank, id };
+}
+
 int bpe_add_merge(struct bpe *bpe, const struct vocab *v, const char *left, size_t left_len, const char *right,
                   size_t right_len, uint32_t rank, const char *where, struct err *err)
 {
@@ -98,7 +103,7 @@ int bpe_add_merge(struct bpe *bpe, const struct vocab *v, const char *left, size
                        ids[0] < 0   ? "the first"
                        : ids[1] < 0 ? "the second"
                                     : "the result");
-    *find(bpe, (uint32_t)ids[0], (uint32_t)ids[1]) = (struct merge){ (uint32_t)ids[0], (uint32_t)ids[1], rank, ids[2] };
+    bpe_put_merge(bpe, ids[0], ids[1], rank, ids[2]);
     return 0;
 }
 

@@ -166,6 +166,8 @@ int bpe_init(struct bpe *bpe, const struct vocab *v, size_t n_merges, bool byte_
 /* How many bytes have a token. */
 int bpe_n_bytes(const struct bpe *bpe);
 void bpe_release(struct bpe *bpe);
+/* At most as many as bpe_init was told. */
+void bpe_put_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id);
 /* rank rises from call to call; the same pair again takes the later rank, as in `tokenizers`. */
 int bpe_add_merge(struct bpe *bpe, const struct vocab *v, const char *left, size_t left_len, const char *right,
                   size_t right_len, uint32_t rank, const char *where, struct err *err);

@@ -1,5 +1,5 @@
 /* Tokenizers from GGUF metadata: the pre-tokenizer is only named there, the table below says what the names mean. */
-#include "core/tokenizer/internal.h"
+#include "core/tokenizer/open_gguf.h"
 
 #include "core/base/mem.h"
 #include "core/base/strbuf.h"
@@ -30,31 +30,6 @@ static const struct pre_row pre_rows[] = {
     { "deepseek-r1-qwen", REGEX_QWEN2, false, true, false, false },
 };
 
-enum token_type { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
-
-struct gguf_opening {
-    struct tokenizer *tok;
-    const struct gguf *g;
-    const char *where;
-    struct gguf_array tokens, types;
-};
-
-static int check_model(const struct gguf *g, struct err *err)
-{
-    const char *model;
-    size_t len;
-    int rc = gguf_get_string(g, "tokenizer.ggml.model", &model, &len, err);
-    if (rc)
-        return rc;
-    if (!model)
-        return err_set(err, ERR_FORMAT, "%s: has no tokenizer: key tokenizer.ggml.model is missing", gguf_name(g));
-    if (len == 4 && !memcmp(model, "gpt2", 4))
-        return 0;
-    return err_set(err, ERR_UNSUPPORTED,
-                   "%s: tokenizer.ggml.model is '%.*s'; only gpt2 (byte-level BPE) is supported in GGUF files",
-                   gguf_name(g), (int)(len < 64 ? len : 64), model);
-}
-
 static int find_pre(const struct gguf *g, const struct pre_row **row, struct err *err)
 {
     const char *name;
@@ -84,8 +59,7 @@ static int find_pre(const struct gguf *g, const struct pre_row **row, struct err
     return rc;
 }
 
-/* The type of token i; normal where the file has none. */
-static int type_of(const struct gguf_opening *o, size_t i, enum token_type *out, struct err *err)
+int gguf_token_type(const struct gguf_opening *o, size_t i, enum token_type *out, struct err *err)
 {
     double type = TYPE_NORMAL;
     int rc = o->types.n ? gguf_array_number(&o->types, i, &type, err) : 0;
@@ -115,7 +89,7 @@ static int read_tokens(struct gguf_opening *o, struct err *err)
         rc = err_nomem(err, "the vocabulary");
     for (size_t i = 0; !rc && i < o->tokens.n; i++) {
         enum token_type type;
-        if ((rc = type_of(o, i, &type, err)) || (rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
+        if ((rc = gguf_token_type(o, i, &type, err)) || (rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
             break;
         if (type == TYPE_UNUSED)
             continue;
@@ -138,7 +112,7 @@ static int read_added(struct gguf_opening *o, struct err *err)
         enum token_type type;
         const char *text;
         size_t len;
-        if ((rc = type_of(o, i, &type, err)) || (rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
+        if ((rc = gguf_token_type(o, i, &type, err)) || (rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
             break;
         if (type != TYPE_CONTROL && type != TYPE_USER_DEFINED && type != TYPE_UNKNOWN)
             continue;
@@ -174,7 +148,7 @@ static int read_merges(struct gguf_opening *o, struct err *err)
     return rc;
 }
 
-static int read_special(struct gguf_opening *o, const char *key, int32_t *id, struct err *err)
+int gguf_token_id(const struct gguf_opening *o, const char *key, int32_t *id, struct err *err)
 {
     size_t value;
     if (!gguf_has(o->g, key))
@@ -185,15 +159,14 @@ static int read_special(struct gguf_opening *o, const char *key, int32_t *id, st
     return rc;
 }
 
-/* Whether BOS and EOS go around a text. */
-static int read_around(struct gguf_opening *o, bool add_bos, struct err *err)
+int gguf_open_around(struct gguf_opening *o, bool add_bos, bool add_eos, struct err *err)
 {
     struct tokenizer *tok = o->tok;
     bool bos, eos;
-    int rc = read_special(o, "tokenizer.ggml.bos_token_id", &tok->bos, err);
-    if (rc || (rc = read_special(o, "tokenizer.ggml.eos_token_id", &tok->eos, err)) ||
+    int rc = gguf_token_id(o, "tokenizer.ggml.bos_token_id", &tok->bos, err);
+    if (rc || (rc = gguf_token_id(o, "tokenizer.ggml.eos_token_id", &tok->eos, err)) ||
         (rc = gguf_get_bool_or(o->g, "tokenizer.ggml.add_bos_token", add_bos, &bos, err)) ||
-        (rc = gguf_get_bool_or(o->g, "tokenizer.ggml.add_eos_token", false, &eos, err)))
+        (rc = gguf_get_bool_or(o->g, "tokenizer.ggml.add_eos_token", add_eos, &eos, err)))
         return rc;
     if ((bos && tok->bos < 0) || (eos && tok->eos < 0))
         return err_set(err, ERR_FORMAT, "%s: the tokenizer adds %s, but key tokenizer.ggml.%s_token_id is missing",
@@ -218,28 +191,63 @@ static int add_pre(struct tokenizer *tok, const struct pre_row *row, const char 
     return rc ? rc : pre_add_byte_level(tok, false, !row->split, where, err);
 }
 
-static int open_all(struct gguf_opening *o, struct err *err)
+static int open_gpt2(struct gguf_opening *o, struct err *err)
 {
     const struct pre_row *row;
-    int rc = check_model(o->g, err);
-    if (rc || (rc = find_pre(o->g, &row, err)) ||
-        (rc = gguf_get_array(o->g, "tokenizer.ggml.tokens", &o->tokens, err)) ||
+    int rc = find_pre(o->g, &row, err);
+    if (rc || (rc = read_merges(o, err)) || (rc = add_pre(o->tok, row, o->where, err)) ||
+        (rc = gguf_open_around(o, row->add_bos, false, err)))
+        return rc;
+    o->pre = row->name;
+    return 0;
+}
+
+static const struct model_row {
+    const char *name;
+    int (*open)(struct gguf_opening *o, struct err *err);
+} model_rows[] = { { "gpt2", open_gpt2 }, { "llama", gguf_open_llama }, { "t5", gguf_open_t5 } };
+
+static int find_model(const struct gguf *g, const struct model_row **row, struct err *err)
+{
+    const char *name;
+    size_t len;
+    struct strbuf known = STRBUF_INIT;
+    int rc = gguf_get_string(g, "tokenizer.ggml.model", &name, &len, err);
+    if (!rc && !name)
+        rc = err_set(err, ERR_FORMAT, "%s: has no tokenizer: key tokenizer.ggml.model is missing", gguf_name(g));
+    *row = NULL;
+    for (size_t i = 0; !rc && i < sizeof model_rows / sizeof *model_rows; i++) {
+        if (strlen(model_rows[i].name) == len && !memcmp(model_rows[i].name, name, len))
+            *row = &model_rows[i];
+        strbuf_addf(&known, "%s%s", i ? ", " : "", model_rows[i].name);
+    }
+    if (!rc && !*row)
+        rc = err_set(err, ERR_UNSUPPORTED, "%s: tokenizer.ggml.model is '%.*s'; supported in GGUF files are %s",
+                     gguf_name(g), (int)(len < 64 ? len : 64), name, strbuf_text(&known));
+    strbuf_release(&known);
+    return rc;
+}
+
+static int open_all(struct gguf_opening *o, struct err *err)
+{
+    const struct model_row *row;
+    int rc = find_model(o->g, &row, err);
+    if (rc || (rc = gguf_get_array(o->g, "tokenizer.ggml.tokens", &o->tokens, err)) ||
         (rc = gguf_get_array(o->g, "tokenizer.ggml.token_type", &o->types, err)))
         return rc;
     if (!o->tokens.n)
         return err_set(err, ERR_FORMAT, "%s: key tokenizer.ggml.tokens is missing or empty", o->where);
     if (o->types.n && o->types.n != o->tokens.n)
         return err_set(err, ERR_FORMAT, "%s: has %zu tokens but %zu token types", o->where, o->tokens.n, o->types.n);
-    if ((rc = read_tokens(o, err)) || (rc = read_merges(o, err)) || (rc = add_pre(o->tok, row, o->where, err)) ||
-        (rc = read_added(o, err)) || (rc = added_finish(o->tok, o->where, err)) ||
-        (rc = read_around(o, row->add_bos, err)))
+    if ((rc = read_tokens(o, err)) || (rc = row->open(o, err)) || (rc = read_added(o, err)) ||
+        (rc = added_finish(o->tok, o->where, err)))
         return rc;
-    return tokenizer_finish(o->tok, row->name, err);
+    return tokenizer_finish(o->tok, o->pre, err);
 }
 
 int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err)
 {
-    struct gguf_opening o = { .tok = tokenizer_new(), .g = g, .where = gguf_name(g) };
+    struct gguf_opening o = { .tok = tokenizer_new(), .g = g, .where = gguf_name(g), .pre = "" };
     int rc = o.tok ? open_all(&o, err) : err_nomem(err, "a tokenizer");
     if (rc)
         tokenizer_free(o.tok);

@@ -33,7 +33,7 @@ def rules(kept):
     """Some of nmt_nfkc, as a rule file: source and target code points in hexadecimal."""
     normalizer = sentencepiece.SentencePieceNormalizer(rule_name="nmt_nfkc", add_dummy_prefix=False, escape_whitespaces=False,
                                                        remove_extra_whitespaces=False)
-    sources = [chr(c) for low, high in BLOCKS[:-1] for c in range(low, high + 1) if not 0xd800 <= c <= 0xdfff]
+    sources = [chr(c) for low, high in [(1, 0x1f)] + BLOCKS[:-1] for c in range(low, high + 1) if not 0xd800 <= c <= 0xdfff]
     sources += ["e\u0301", "A\u030a", "\u304b\u3099", "\u1112\u1161\u11ab", "\u0915\u093c", "o\u0308", "a\u0323\u0302", "\r\n", "s\u0323\u0307"]
     changed = {s: normalizer.normalize(s) for s in sources}
     changed = {s: t for s, t in changed.items() if s != t}
@@ -121,7 +121,7 @@ def metaspace(scheme, split=True):
 def build(size, rule_file):
     kinds = {"rule": "nmt_nfkc", "rule_file": rule_file}
     out = {}
-    pieces, _ = train("bpe", size, "identity", byte_fallback=True, user_defined_symbols=["\n\n", "<pad>"])
+    pieces, _ = train("bpe", size, "identity", byte_fallback=True, user_defined_symbols=["\n\n", "<pad>", BLOCK * 2])
     names = ["<unk>", "<s>", "</s>"]
 
     llama2 = bpe(pieces)

@@ -312,7 +312,7 @@ static void gguf_faults_are_named(void **state)
         const char *message;
     } bad[] = {
         { { NULL, "gpt-2", "a b", 3, 0, 4, 3 }, "key tokenizer.ggml.model is missing" },
-        { { "llama", "gpt-2", "a b", 3, 0, 4, 3 }, "tokenizer.ggml.model is 'llama'; only gpt2" },
+        { { "rwkv", "gpt-2", "a b", 3, 0, 4, 3 }, "tokenizer.ggml.model is 'rwkv'; supported in GGUF files are gpt2" },
         { { "bert", "gpt-2", "a b", 3, 0, 4, 3 }, "tokenizer.ggml.model is 'bert'" },
         { { "gpt2", NULL, "a b", 3, 0, 4, 3 }, "key tokenizer.ggml.pre is missing" },
         { { "gpt2", "default", "a b", 3, 0, 4, 3 },
