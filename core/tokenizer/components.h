@@ -56,6 +56,7 @@ struct model_parts {
     struct json_slice vocab, merges; /* text NULL: absent */
 };
 int open_bpe(struct opening *o, const struct model_parts *parts, struct err *err);
+int open_wordpiece(struct opening *o, const struct model_parts *parts, struct err *err);
 int open_unigram(struct opening *o, const struct model_parts *parts, struct err *err);
 /* The string behind a slice to out, which has room for slice.n bytes; false when it is no valid JSON string. */
 bool model_string(struct json_slice slice, char *out, size_t *len);

@@ -43,11 +43,12 @@ void vocab_release(struct vocab *v);
 /* Grows the table to hold id. */
 int vocab_reserve(struct vocab *v, int32_t id, struct err *err);
 /*
- * How a token's text in the file spells its bytes: a letter per byte; U+2581 for a space, and "<0x0A>" for a byte. What
+ * How a token's text in the file spells its bytes: as it is; a letter per byte; U+2581 for a space, and "<0x0A>" for a
+ * byte. What
  * is spelt otherwise stands for itself, as it does to the decoders of `tokenizers`.
  */
 #define METASPACE "\u2581"
-enum spelling { SPELT_BYTE_LEVEL, SPELT_METASPACE };
+enum spelling { SPELT_PLAIN, SPELT_BYTE_LEVEL, SPELT_METASPACE };
 /* Fills in the tokens' bytes. */
 int vocab_spell(struct vocab *v, enum spelling spelling, struct err *err);
 /* Id of a token of the model whose bytes are these, or -1. */
@@ -211,6 +212,9 @@ enum normalizer_kind {
     NORMALIZER_LOWERCASE,
     NORMALIZER_CHARSMAP,
     NORMALIZER_STRIP_ACCENTS,
+    NORMALIZER_BERT_CLEAN,   /* control characters left out, whitespace made spaces */
+    NORMALIZER_BERT_CHINESE, /* spaces around Chinese characters */
+    NORMALIZER_BERT_ACCENTS, /* nonspacing marks left out */
     NORMALIZER_NMT,
     NORMALIZER_STRIP,
     NORMALIZER_PREPEND,
@@ -225,6 +229,9 @@ struct normalizer {
 };
 /* What *normalizer owns is taken over also on failure. */
 int normalizer_add(struct tokenizer *tok, const struct normalizer *normalizer, const char *where, struct err *err);
+/* BertNormalizer. */
+int normalizer_add_bert(struct tokenizer *tok, bool clean, bool chinese, bool accents, bool lowercase,
+                        const char *where, struct err *err);
 void normalizer_release(struct normalizer *normalizer);
 enum { NORMALIZERS_MOST = 16, PRE_TOKENIZERS_MOST = 16, TEMPLATE_MOST = 64, DESCRIPTION_MAX = 256 };
 
@@ -251,15 +258,25 @@ struct pre_tokenizer {
     enum prepend_scheme prepend; /* PRE_METASPACE */
 };
 
-/* Unigram: a vocabulary with log-probabilities, as a trie over bytes. */
+/* A vocabulary as a trie over bytes. */
 struct trie_node {
     uint32_t children; /* index of the first; they lie together, by label */
     int32_t id;        /* -1: no token ends here */
     uint16_t n_children;
     unsigned char label;
 };
+struct trie {
+    struct trie_node *node; /* the first is the root */
+};
+/* Of the model's tokens; before added ones come. */
+int trie_init(struct trie *t, const struct vocab *v, struct err *err);
+void trie_release(struct trie *t);
+/* The child of a node by its label, or NULL. */
+const struct trie_node *trie_child(const struct trie *t, const struct trie_node *node, unsigned char label);
+
+/* Unigram: a vocabulary with log-probabilities. */
 struct unigram {
-    struct trie_node *node;
+    struct trie trie;
     double *score; /* by id */
     double unk_score;
     int32_t unk;          /* -1: none */
@@ -272,7 +289,19 @@ void unigram_release(struct unigram *u);
 int unigram_encode(const struct unigram *u, const struct vocab *v, struct work *w, const struct piece *piece,
                    struct err *err);
 
-enum model { MODEL_BPE, MODEL_UNIGRAM };
+struct wordpiece {
+    struct trie trie;
+    const struct trie_node *continuing; /* the node of the prefix; NULL: no token has it */
+    int32_t unk;
+    size_t most_characters; /* of a word */
+};
+/* unk is an id. */
+int wordpiece_init(struct wordpiece *wp, const struct vocab *v, const char *prefix, int32_t unk, size_t most_characters,
+                   struct err *err);
+void wordpiece_release(struct wordpiece *wp);
+int wordpiece_encode(const struct wordpiece *wp, struct work *w, const struct piece *piece, struct err *err);
+
+enum model { MODEL_BPE, MODEL_UNIGRAM, MODEL_WORDPIECE };
 
 struct tokenizer {
     enum model model;
@@ -280,6 +309,7 @@ struct tokenizer {
     struct vocab vocab;
     struct bpe bpe;
     struct unigram unigram;
+    struct wordpiece wordpiece;
     struct added_set raw_added, normalized_added;
     struct normalizer normalizers[NORMALIZERS_MOST];
     struct pre_tokenizer pre_tokenizers[PRE_TOKENIZERS_MOST];

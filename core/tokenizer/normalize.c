@@ -53,6 +53,20 @@ static uint32_t strip_accent(uint32_t cp)
     return char_is_old_mark(cp) ? UINT32_MAX : cp;
 }
 
+static uint32_t bert_accent(uint32_t cp)
+{
+    return char_is_nonspacing(cp) ? UINT32_MAX : cp;
+}
+
+static uint32_t bert_clean(uint32_t cp)
+{
+    if (cp == '\t' || cp == '\n' || cp == '\r')
+        return ' ';
+    if (cp == 0xfffd || char_is_control(cp))
+        return UINT32_MAX;
+    return char_is_space(cp) ? ' ' : cp;
+}
+
 static uint32_t nmt(uint32_t cp)
 {
     if ((cp >= 1 && cp <= 8) || cp == 0xb || (cp >= 0xe && cp <= 0x1f) || cp == 0x7f || cp == 0x8f || cp == 0x9f)
@@ -65,7 +79,11 @@ static uint32_t nmt(uint32_t cp)
 
 static int map_piece(struct normalizing *x, struct err *err)
 {
-    uint32_t (*map)(uint32_t) = x->normalizer->kind == NORMALIZER_NMT ? nmt : strip_accent;
+    static uint32_t (*const maps[])(uint32_t) = { [NORMALIZER_STRIP_ACCENTS] = strip_accent,
+                                                  [NORMALIZER_NMT] = nmt,
+                                                  [NORMALIZER_BERT_CLEAN] = bert_clean,
+                                                  [NORMALIZER_BERT_ACCENTS] = bert_accent };
+    uint32_t (*map)(uint32_t) = maps[x->normalizer->kind];
     const struct work *w = x->w;
     int rc = 0;
     for (size_t at = x->piece->begin, next; !rc && at < x->piece->end; at = next) {
@@ -78,6 +96,26 @@ static int map_piece(struct normalizing *x, struct err *err)
         else if (mapped != UINT32_MAX)
             rc = buffer_add_whole(x->out, bytes, utf8_encode(mapped, bytes), work_origin(w, at),
                                   work_origin_end(w, at, next), err);
+    }
+    return rc;
+}
+
+/* All three characters stand for the one. */
+static int space_chinese(struct normalizing *x, struct err *err)
+{
+    const struct work *w = x->w;
+    int rc = 0;
+    for (size_t at = x->piece->begin, next; !rc && at < x->piece->end; at = next) {
+        uint32_t cp = 0, origin = work_origin(w, at);
+        next = at + utf8_decode(w->bytes + at, x->piece->end - at, &cp);
+        uint32_t end = work_origin_end(w, at, next);
+        bool chinese = char_is_chinese(cp);
+        if (chinese)
+            rc = buffer_add_whole(x->out, " ", 1, origin, end, err);
+        if (!rc)
+            rc = buffer_copy(x->out, w, at, next, err);
+        if (!rc && chinese)
+            rc = buffer_add_whole(x->out, " ", 1, origin, end, err);
     }
     return rc;
 }
@@ -136,12 +174,13 @@ static const struct {
     int (*piece)(struct normalizing *x, struct err *err);
     bool leaves_ascii; /* as it is */
 } table[] = {
-    [NORMALIZER_NFC] = { rewrite_piece, true },        [NORMALIZER_NFD] = { rewrite_piece, true },
-    [NORMALIZER_NFKC] = { rewrite_piece, true },       [NORMALIZER_NFKD] = { rewrite_piece, true },
-    [NORMALIZER_LOWERCASE] = { rewrite_piece, false }, [NORMALIZER_CHARSMAP] = { rewrite_piece, false },
-    [NORMALIZER_STRIP_ACCENTS] = { map_piece, true },  [NORMALIZER_NMT] = { map_piece, false },
-    [NORMALIZER_STRIP] = { strip_piece, false },       [NORMALIZER_PREPEND] = { prepend_piece, false },
-    [NORMALIZER_REPLACE] = { replace_piece, false },
+    [NORMALIZER_NFC] = { rewrite_piece, true },          [NORMALIZER_NFD] = { rewrite_piece, true },
+    [NORMALIZER_NFKC] = { rewrite_piece, true },         [NORMALIZER_NFKD] = { rewrite_piece, true },
+    [NORMALIZER_LOWERCASE] = { rewrite_piece, false },   [NORMALIZER_CHARSMAP] = { rewrite_piece, false },
+    [NORMALIZER_STRIP_ACCENTS] = { map_piece, true },    [NORMALIZER_NMT] = { map_piece, false },
+    [NORMALIZER_BERT_CLEAN] = { map_piece, false },      [NORMALIZER_BERT_ACCENTS] = { map_piece, true },
+    [NORMALIZER_BERT_CHINESE] = { space_chinese, true }, [NORMALIZER_STRIP] = { strip_piece, false },
+    [NORMALIZER_PREPEND] = { prepend_piece, false },     [NORMALIZER_REPLACE] = { replace_piece, false },
 };
 
 static bool is_ascii(const char *text, size_t n)
@@ -207,4 +246,22 @@ int normalizer_add(struct tokenizer *tok, const struct normalizer *normalizer, c
     }
     tok->normalizers[tok->n_normalizers++] = *normalizer;
     return 0;
+}
+
+int normalizer_add_bert(struct tokenizer *tok, bool clean, bool chinese, bool accents, bool lowercase,
+                        const char *where, struct err *err)
+{
+    const struct {
+        bool wanted;
+        enum normalizer_kind kind;
+    } steps[] = { { clean, NORMALIZER_BERT_CLEAN },
+                  { chinese, NORMALIZER_BERT_CHINESE },
+                  { accents, NORMALIZER_NFD },
+                  { accents, NORMALIZER_BERT_ACCENTS },
+                  { lowercase, NORMALIZER_LOWERCASE } };
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof steps / sizeof *steps; i++)
+        if (steps[i].wanted)
+            rc = normalizer_add(tok, &(struct normalizer){ .kind = steps[i].kind }, where, err);
+    return rc;
 }

@@ -45,6 +45,7 @@ int open_decoder(struct opening *o, const json_t *json, struct err *err)
         { "ByteFallback", "", component_ignore, 0 },
         { "Fuse", "", component_ignore, 0 },
         { "Strip", "content start stop", open_strip_decoder, 0 },
+        { "WordPiece", "prefix cleanup", component_ignore, 0 },
         { "Sequence", "decoders", open_decoder_sequence, 0 },
     };
     return component_open(o, table, sizeof table / sizeof *table, json, err);

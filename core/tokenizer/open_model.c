@@ -133,6 +133,7 @@ static const struct model_row rows[] = {
       "merges",
       open_bpe },
     { "Unigram", "unk_id vocab byte_fallback", open_unigram },
+    { "WordPiece", "unk_token continuing_subword_prefix max_input_chars_per_word vocab", open_wordpiece },
 };
 
 /* One key of the model: vocab and merges as slices, the others parsed. */

@@ -19,6 +19,17 @@ static int open_simple(struct opening *o, const json_t *json, struct err *err)
     return normalizer_add(o->tok, &(struct normalizer){ .kind = (enum normalizer_kind)o->kind }, o->where, err);
 }
 
+static int open_bert(struct opening *o, const json_t *json, struct err *err)
+{
+    bool clean, chinese, lowercase, accents;
+    int rc = component_bool(o, json, "clean_text", &clean, err);
+    if (rc || (rc = component_bool(o, json, "handle_chinese_chars", &chinese, err)) ||
+        (rc = component_bool(o, json, "lowercase", &lowercase, err)) ||
+        (rc = json_get_bool_or(json, o->where, "strip_accents", lowercase, &accents, err)))
+        return rc;
+    return normalizer_add_bert(o->tok, clean, chinese, accents, lowercase, o->where, err);
+}
+
 static int open_strip(struct opening *o, const json_t *json, struct err *err)
 {
     struct normalizer x = { .kind = NORMALIZER_STRIP };
@@ -80,6 +91,7 @@ int open_normalizer(struct opening *o, const json_t *json, struct err *err)
         { "Lowercase", "", open_simple, NORMALIZER_LOWERCASE },
         { "StripAccents", "", open_simple, NORMALIZER_STRIP_ACCENTS },
         { "Nmt", "", open_simple, NORMALIZER_NMT },
+        { "BertNormalizer", "clean_text handle_chinese_chars strip_accents lowercase", open_bert, 0 },
         { "Strip", "strip_left strip_right", open_strip, 0 },
         { "Prepend", "prepend", open_prepend, 0 },
         { "Replace", "pattern content", open_replace, 0 },

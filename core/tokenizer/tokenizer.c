@@ -40,15 +40,19 @@ void tokenizer_free(struct tokenizer *tok)
     added_release(&tok->normalized_added);
     bpe_release(&tok->bpe);
     unigram_release(&tok->unigram);
+    wordpiece_release(&tok->wordpiece);
     vocab_release(&tok->vocab);
     free(tok);
 }
 
 int tokenizer_finish(struct tokenizer *tok, const char *pre, struct err *err)
 {
-    static const char *const names[] = { [MODEL_BPE] = "BPE", [MODEL_UNIGRAM] = "Unigram" };
-    bool bytes = tok->model == MODEL_BPE ? tok->bpe.byte_fallback : tok->unigram.byte_fallback;
-    tok->spelling = tok->byte_level ? SPELT_BYTE_LEVEL : SPELT_METASPACE;
+    static const char *const names[] = {
+        [MODEL_BPE] = "BPE", [MODEL_UNIGRAM] = "Unigram", [MODEL_WORDPIECE] = "WordPiece"
+    };
+    bool bytes =
+        tok->model == MODEL_BPE ? tok->bpe.byte_fallback : tok->model == MODEL_UNIGRAM && tok->unigram.byte_fallback;
+    tok->spelling = tok->model == MODEL_WORDPIECE ? SPELT_PLAIN : tok->byte_level ? SPELT_BYTE_LEVEL : SPELT_METASPACE;
     snprintf(tok->description, sizeof tok->description, "%s%s%s, %zu tokens%s%s", tok->byte_level ? "byte-level " : "",
              names[tok->model], bytes && !tok->byte_level ? " with byte fallback" : "", tok->vocab.n_used,
              *pre ? ", pre-tokenizer " : "", pre);
@@ -64,6 +68,8 @@ static int encode_piece(const struct tokenizer *tok, struct work *w, const struc
         return bpe_encode(&tok->bpe, &tok->vocab, w, p, err);
     case MODEL_UNIGRAM:
         return unigram_encode(&tok->unigram, &tok->vocab, w, p, err);
+    case MODEL_WORDPIECE:
+        return wordpiece_encode(&tok->wordpiece, w, p, err);
     }
     return 0;
 }

@@ -22,101 +22,27 @@ struct unigram_node {
     uint32_t next;  /* once the best path is known: where the token from here ends */
 };
 
-struct sorted_token {
-    const char *text;
-    uint32_t len;
-    int32_t id;
-};
-
-static int compare(const void *a, const void *b)
-{
-    const struct sorted_token *x = a, *y = b;
-    int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
-    return order ? order : (x->len > y->len) - (x->len < y->len);
-}
-
-/* The tokens below a node: a range of the sorted ones, which agree in their first depth bytes. */
-struct trie_range {
-    uint32_t begin, end, depth;
-};
-
-/* Nodes level by level, so that the children of one lie together. */
-static int build(struct unigram *u, const struct sorted_token *token, size_t n, size_t n_most, struct err *err)
-{
-    struct trie_range *range = mem_array(n_most, sizeof *range);
-    u->node = mem_array(n_most, sizeof *u->node);
-    if (!range || !u->node) {
-        free(range);
-        return err_nomem(err, "the vocabulary");
-    }
-    u->node[0] = (struct trie_node){ .id = -1 };
-    range[0] = (struct trie_range){ 0, (uint32_t)n, 0 };
-    size_t n_nodes = 1;
-    for (size_t i = 0; i < n_nodes; i++) {
-        struct trie_range r = range[i];
-        u->node[i].children = (uint32_t)n_nodes;
-        if (r.begin < r.end && token[r.begin].len == r.depth)
-            u->node[i].id = token[r.begin++].id;
-        while (r.begin < r.end) {
-            unsigned char label = (unsigned char)token[r.begin].text[r.depth];
-            uint32_t end = r.begin;
-            while (end < r.end && (unsigned char)token[end].text[r.depth] == label)
-                end++;
-            u->node[n_nodes] = (struct trie_node){ .id = -1, .label = label };
-            range[n_nodes++] = (struct trie_range){ r.begin, end, r.depth + 1 };
-            u->node[i].n_children++;
-            r.begin = end;
-        }
-    }
-    free(range);
-    return 0;
-}
-
 int unigram_init(struct unigram *u, const struct vocab *v, double *scores, int32_t unk, struct err *err)
 {
-    struct sorted_token *token = mem_array(v->n, sizeof *token);
     double least = INFINITY;
-    size_t n = 0, n_most = 1;
     u->score = scores;
     u->unk = unk;
-    if (!token)
-        return err_nomem(err, "the vocabulary");
     for (size_t i = 0; i < v->n; i++)
-        if (v->token[i].text) {
-            token[n++] = (struct sorted_token){ v->token[i].text, v->token[i].len, (int32_t)i };
-            n_most += v->token[i].len;
+        if (v->token[i].text)
             least = scores[i] < least ? scores[i] : least;
-        }
     u->unk_score = least - UNK_PENALTY;
     for (int byte = 0; byte < 256; byte++) {
         char text[BYTE_TOKEN_LEN + 1];
         byte_token((unsigned char)byte, text);
         u->byte_id[byte] = vocab_find(v, text, BYTE_TOKEN_LEN);
     }
-    qsort(token, n, sizeof *token, compare);
-    int rc = n_most <= UINT32_MAX ? build(u, token, n, n_most, err) : err_nomem(err, "the vocabulary");
-    free(token);
-    return rc;
+    return trie_init(&u->trie, v, err);
 }
 
 void unigram_release(struct unigram *u)
 {
-    free(u->node);
+    trie_release(&u->trie);
     free(u->score);
-}
-
-/* The child of a node by its label, or NULL. */
-static const struct trie_node *child(const struct unigram *u, const struct trie_node *node, unsigned char label)
-{
-    const struct trie_node *low = u->node + node->children, *high = low + node->n_children;
-    while (low < high) {
-        const struct trie_node *middle = low + (high - low) / 2;
-        if (middle->label < label)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < u->node + node->children + node->n_children && low->label == label ? low : NULL;
 }
 
 static void reach(struct unigram_node *node, double score, uint32_t begin, int32_t id)
@@ -133,11 +59,11 @@ static bool find_paths(const struct unigram *u, struct unigram_node *path, const
     path[0] = (struct unigram_node){ .begin = 0 };
     for (size_t at = 0, len; at < n; at += len) {
         double before = path[at].score;
-        const struct trie_node *node = u->node;
+        const struct trie_node *node = u->trie.node;
         bool alone = false; /* the character has a token of its own */
         uint32_t cp;
         len = utf8_decode(text + at, n - at, &cp);
-        for (size_t end = at; end < n && (node = child(u, node, (unsigned char)text[end]));) {
+        for (size_t end = at; end < n && (node = trie_child(&u->trie, node, (unsigned char)text[end]));) {
             end++;
             if (node->id < 0)
                 continue;

@@ -161,9 +161,10 @@ int vocab_spell(struct vocab *v, enum spelling spelling, struct err *err)
         struct token_text *t = &v->token[i];
         if (!t->text || t->added)
             continue;
-        size_t n = spelling == SPELT_BYTE_LEVEL ? bytes_of_letters(t->text, t->len, at)
-                                                : bytes_of_metaspace(t->text, t->len, at);
-        if (n == SIZE_MAX) { /* no letters: as it is spelt */
+        size_t n = spelling == SPELT_BYTE_LEVEL  ? bytes_of_letters(t->text, t->len, at)
+                   : spelling == SPELT_METASPACE ? bytes_of_metaspace(t->text, t->len, at)
+                                                 : SIZE_MAX;
+        if (n == SIZE_MAX) { /* plain, or no letters: as it is spelt */
             t->bytes = t->text, t->n_bytes = t->len;
             continue;
         }

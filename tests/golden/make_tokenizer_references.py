@@ -116,7 +116,7 @@ def untrimmed(path_or_text):
 
     def walk(value):
         if isinstance(value, dict):
-            if value.get("type") == "ByteLevel":
+            if value.get("type") in ("ByteLevel", "RobertaProcessing"):
                 value["trim_offsets"] = False
             for inner in value.values():
                 walk(inner)
