@@ -1,7 +1,7 @@
 /*
- * Token ids and byte offsets against the `tokenizers` library (make_tokenizer_references.py and
- * make_sentencepiece_references.py): small tokenizers, from tokenizer.json and as GGUF, and the demo model's own;
- * character classes and NFC over all of Unicode.
+ * Token ids and byte offsets against the `tokenizers` library (make_tokenizer_references.py,
+ * make_family_references.py and make_sentencepiece_references.py): small tokenizers, from tokenizer.json and as GGUF,
+ * and the demo model's own; character classes and NFC over all of Unicode.
  */
 #include "core/base/json.h"
 #include "core/base/utf8.h"
@@ -21,10 +21,12 @@
 
 #define MODEL "data/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-static const char *const names[] = { "gpt2",  "smollm", "llama3", "qwen2", "mixed",  "llama2",  "mistral",
-                                     "gemma", "phi3",   "xlmr",   "t5",    "albert", "deberta", "bytes" };
-/* Byte-level ones come first. */
-enum { N_NAMES = sizeof names / sizeof *names, N_BYTE_LEVEL = 5 };
+static const char *const names[] = { "gpt2",       "smollm", "llama3", "qwen2",      "mixed",  "roberta",
+                                     "modernbert", "falcon", "bloom",  "stablelm",   "llama2", "mistral",
+                                     "gemma",      "phi3",   "xlmr",   "t5",         "albert", "deberta",
+                                     "bytes",      "splits", "bert",   "bert_cased", "words" };
+/* Byte-level ones that leave nothing out come first. */
+enum { N_NAMES = sizeof names / sizeof *names, N_BYTE_LEVEL = 10 };
 
 static void ids_equal_the_library(void **state)
 {
@@ -72,7 +74,7 @@ static void special_tokens_around_equal_the_library(void **state)
         cases_close(&c);
         tokenizer_free(tok);
     }
-    assert_int_equal(n_with, 8);
+    assert_int_equal(n_with, 12);
     tokens_release(&got);
 }
 
@@ -224,10 +226,10 @@ static bool has_added_token(const struct tokenizer *tok, const struct one_case *
 static void ids_from_gguf_equal_the_library(void **state)
 {
     (void)state;
-    static const char *const pres[N_BYTE_LEVEL - 1] = { "gpt-2", "smollm", "llama-bpe", "qwen2" };
+    static const char *const pres[] = { "gpt-2", "smollm", "llama-bpe", "qwen2" };
     struct tokens got = { 0 };
     struct err err = { 0 };
-    for (size_t k = 0; k < N_BYTE_LEVEL - 1; k++) {
+    for (size_t k = 0; k < sizeof pres / sizeof *pres; k++) {
         struct strbuf bytes = gguf_of(names[k], pres[k]);
         struct file_map map;
         struct gguf *g = NULL;
@@ -342,6 +344,27 @@ static void faults_are_noticed(void **state)
         { "qwen2", "\\\\s+(?!\\\\S)|", "" },
         { "mixed", "\"fuse_unk\":true", "\"fuse_unk\":false" },
         { "mixed", "\"add_prefix_space\":true", "\"add_prefix_space\":false" },
+        { "falcon", "{\"type\":\"Digits\",\"individual_digits\":false},", "" },
+        { "falcon", "[0-9][0-9][0-9]", "[0-9][0-9]" },
+        { "falcon", "\"behavior\":\"Contiguous\"", "\"behavior\":\"Isolated\"" },
+        { "bloom", "|[.", "|[" },
+        { "modernbert", "{\"type\":\"NFC\"}", "null" },
+        { "roberta", "\"lstrip\":true", "\"lstrip\":false" },
+        { "splits", "\"MergedWithNext\",\"invert\":false", "\"Isolated\",\"invert\":false" },
+        { "splits", "\"MergedWithPrevious\",\"invert\":false", "\"Isolated\",\"invert\":false" },
+        { "splits", "\"MergedWithNext\",\"invert\":true", "\"MergedWithNext\",\"invert\":false" },
+        { "splits", "\"Contiguous\",\"invert\":true", "\"Isolated\",\"invert\":true" },
+        { "splits", "{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"_\"},", "" },
+        { "splits", "\"individual_digits\":true", "\"individual_digits\":false" },
+        { "bert", "\"clean_text\":true", "\"clean_text\":false" },
+        { "bert", "\"handle_chinese_chars\":true", "\"handle_chinese_chars\":false" },
+        { "bert", "\"strip_accents\":null", "\"strip_accents\":false" },
+        { "bert", "\"lowercase\":true", "\"lowercase\":false" },
+        { "bert", "\"max_input_chars_per_word\":100", "\"max_input_chars_per_word\":99" },
+        { "bert_cased", "\"max_input_chars_per_word\":12", "\"max_input_chars_per_word\":13" },
+        { "bert_cased", "\"strip_accents\":null", "\"strip_accents\":true" },
+        { "words", "\"continuing_subword_prefix\":\"@\"", "\"continuing_subword_prefix\":\"\"" },
+        { "words", "{\"type\":\"Whitespace\"}", "{\"type\":\"WhitespaceSplit\"}" },
         { "llama2", "{\"type\":\"Prepend\",\"prepend\":\"▁\"},", "" },
         { "llama2", "\"byte_fallback\":true", "\"byte_fallback\":false" },
         { "mistral", "\"prepend_scheme\":\"first\"", "\"prepend_scheme\":\"always\"" },
@@ -451,11 +474,9 @@ static uint16_t *bits_of_all_characters(void)
     return bits;
 }
 
-static void every_character_is_classed_as_in_the_library(void **state)
+static void expect_bits(const char *name, const uint16_t *bits)
 {
-    (void)state;
-    struct file_map map = map_file("characters", ".bin");
-    uint16_t *bits = bits_of_all_characters();
+    struct file_map map = map_file(name, ".bin");
     assert_memory_equal(map.data, "STRCHARS", 8);
     size_t n_runs = (map.size - 8) / 6;
     assert_int_equal(map.size, 8 + 6 * n_runs);
@@ -471,8 +492,57 @@ static void every_character_is_classed_as_in_the_library(void **state)
             if (bits[cp] != want && !(cp >= 0xd800 && cp < 0xe000))
                 fail_msg("U+%04X: bits %04x, the library has %04x", (unsigned)cp, bits[cp], want);
     }
-    free(bits);
     file_map_close(&map);
+}
+
+static void every_character_is_classed_as_in_the_library(void **state)
+{
+    (void)state;
+    uint16_t *bits = bits_of_all_characters();
+    expect_bits("characters", bits);
+    free(bits);
+}
+
+/* Whether nothing is left of a character without its nonspacing marks, decomposed. */
+static bool is_accent(uint32_t cp)
+{
+    struct rewriting parts = { 0 };
+    struct err err = { 0 };
+    char c[4];
+    bool all = true;
+    assert_int_equal(unicode_normalize(FORM_NFD, c, utf8_encode(cp, c), &parts, &err), 0);
+    for (size_t i = 0; i < parts.n; i++)
+        all = all && char_is_nonspacing(parts.item[i].cp);
+    free(parts.item);
+    return all;
+}
+
+static unsigned hash_of_lower(uint32_t cp)
+{
+    uint32_t lower = char_lower(cp), hash = lower % 1021;
+    if (cp == 0x130)
+        hash = (hash * 31 + 0x307) % 1021;
+    return lower == cp ? 0 : hash + 1;
+}
+
+static void every_character_is_treated_as_in_bert(void **state)
+{
+    (void)state;
+    enum { N = 0x110000 };
+    uint16_t *bits = calloc(N, sizeof *bits);
+    assert_non_null(bits);
+    for (uint32_t cp = 0; cp < N; cp++) {
+        if (cp == 0xd800)
+            cp = 0xe000;
+        bool kept = cp == '\t' || cp == '\n' || cp == '\r', out = cp == 0xfffd || (char_is_control(cp) && !kept);
+        unsigned flags[] = { char_is_punctuation(cp), out,           char_is_space(cp) && !out,
+                             char_is_chinese(cp),     is_accent(cp), char_is_old_mark(cp) };
+        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+            bits[cp] |= (uint16_t)(flags[i] << i);
+        bits[cp] |= (uint16_t)(hash_of_lower(cp) << 6);
+    }
+    expect_bits("bert_characters", bits);
+    free(bits);
 }
 
 static void demo_model_equals_the_library(void **state)
@@ -515,6 +585,7 @@ int main(void)
         cmocka_unit_test(swapped_ranks_are_noticed),
         cmocka_unit_test(faults_are_noticed),
         cmocka_unit_test(every_character_is_classed_as_in_the_library),
+        cmocka_unit_test(every_character_is_treated_as_in_bert),
         cmocka_unit_test(demo_model_equals_the_library),
     };
     return cmocka_run_group_tests_name("tokenizers", tests, NULL, NULL);
