@@ -62,6 +62,7 @@ static inline __attribute__((always_inline)) void sum_tile(size_t n_vectors, siz
 SUM_TILE(1, TILE)
 SUM_TILE(2, TILE)
 SUM_TILE(2, 4)
+SUM_TILE(2, 2)
 SUM_TILE(2, 1)
 
 /* Sums of as many rows as fit, at most n_rows; returns how many. */
@@ -77,6 +78,10 @@ static size_t sum_rows(size_t n_vectors, size_t n_rows, const float *panel, size
     if (n_rows >= 4) {
         sum_2_4(panel, n, in, out);
         return 4;
+    }
+    if (n_rows >= 2) {
+        sum_2_2(panel, n, in, out);
+        return 2;
     }
     sum_2_1(panel, n, in, out);
     return 1;
@@ -177,9 +182,14 @@ static void multiply_in_major(const struct part *p)
         for (size_t i = 0; i < p->n_in; i++)
             memcpy(p->panels + i * PANEL, w + i * g->w_stride + out, columns * sizeof(float));
         for (size_t r = 0, n; r < p->rows; r += n) {
-            const float *x = g->x + (p->first_row + r) * g->x_stride + p->first_in;
-            n = sum_rows(vectors_of(columns), p->rows - r, p->panels, p->n_in, (struct lines){ x, g->x_stride, x, 0 },
-                         sums);
+            struct lines x = { .at = g->x + (p->first_row + r) * g->x_stride + p->first_in, .stride = g->x_stride };
+            /* The next panel's lines, one of each input at a time. */
+            x.ahead = x.at;
+            if (r < PANEL / LINE * TILE && out + 2 * PANEL <= g->n_out) {
+                x.ahead = w + out + PANEL + r / TILE * LINE;
+                x.step = g->w_stride;
+            }
+            n = sum_rows(vectors_of(columns), p->rows - r, p->panels, p->n_in, x, sums);
             put_rows(sums, n, columns, p->first_in == 0, g->y + (p->first_row + r) * g->y_stride + out, g->y_stride);
         }
     }
