@@ -12,7 +12,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 enum { LONGEST_CLUSTER = 5 };
 
@@ -121,8 +120,8 @@ static int replace(struct rewriting *out, const char *old, size_t n_old, const c
 static int add_characters(const struct charsmap *map, const char *text, size_t n, struct rewriting *out,
                           struct err *err)
 {
-    const char *found;
-    size_t len;
+    const char *found = NULL;
+    size_t len = 0;
     int rc = 0;
     for (size_t at = 0, k; rc >= 0 && at < n; at += k) {
         uint32_t cp = 0;
@@ -136,23 +135,10 @@ static int add_characters(const struct charsmap *map, const char *text, size_t n
     return rc;
 }
 
-static size_t cluster_end(const char *text, size_t at, size_t n)
-{
-    uint32_t cp = 0, next = 0;
-    utf8proc_int32_t state = 0;
-    size_t end = at + utf8_decode(text + at, n - at, &cp), k;
-    for (; end < n; end += k, cp = next) {
-        k = utf8_decode(text + end, n - end, &next);
-        if (utf8proc_grapheme_break_stateful((utf8proc_int32_t)cp, (utf8proc_int32_t)next, &state))
-            break;
-    }
-    return end;
-}
-
 int charsmap_normalize(const struct charsmap *map, const char *text, size_t n, struct rewriting *out, struct err *err)
 {
-    const char *found;
-    size_t len;
+    const char *found = NULL;
+    size_t len = 0;
     int rc = 0;
     for (size_t at = 0, end; rc >= 0 && at < n; at = end) {
         end = cluster_end(text, at, n);

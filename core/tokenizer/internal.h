@@ -201,6 +201,8 @@ int unicode_normalize(enum unicode_form form, const char *text, size_t n, struct
 struct charsmap;
 int charsmap_open(struct charsmap **out, const char *data, size_t n, const char *where, struct err *err);
 void charsmap_free(struct charsmap *map); /* NULL is fine */
+/* Where the grapheme cluster at a place ends. */
+size_t cluster_end(const char *text, size_t at, size_t n);
 /* A text's characters in the form that the map gives them, cluster by cluster. */
 int charsmap_normalize(const struct charsmap *map, const char *text, size_t n, struct rewriting *out, struct err *err);
 

@@ -3,7 +3,8 @@
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3
     make_sentencepiece_references.py               writes NAME.json and NAME.bin, as make_tokenizer_references.py says
-    make_sentencepiece_references.py large FOLDER  writes larger ones, with SentencePiece's own maps, as NAME.json only
+    make_sentencepiece_references.py large FOLDER TEXT  trains larger ones on the lines of TEXT, with SentencePiece's own
+                                                   maps, and writes NAME.json only
 
 Each is trained by SentencePiece on a few lines in many scripts and saved in the shape that the tokenizer.json of its
 family has: llama2 (Prepend and Replace), mistral (Metaspace, first), gemma (Replace; its normalized added tokens), phi3
@@ -26,7 +27,8 @@ from make_tokenizer_references import BLOCKS, CORPUS, OUT, PINNED, encode_cases,
 SENTENCEPIECE = "0.2.3"
 BLOCK = "\u2581"
 SPELLINGS = ["<pad>", "\n\n", BLOCK, BLOCK * 3, f"{BLOCK}a {BLOCK} b", "<0x0A>", "<unk>", "<s>a</s>", "a<unk>b", "``x''", "\r\n", "a\u0301\u0301 \u00a0\u0301x",
-             "\ufb01\u0301x", "\u2122\x01g", "\x01\x02a", "A\u030a\u0327", "\u1112\u1161\u11ab", "aaaaaaaaaaaaaaaaaaaa", "  a  b  ", "\n a \n", "\u0130I"]
+             "\ufb01\u0301x", "\u2122\x01g", "\x01\x02a", "A\u030a\u0327", "\u1112\u1161\u11ab", "aaaaaaaaaaaaaaaaaaaa", "  a  b  ", "\n a \n", "\u0130I",
+             "\u0915\u094d\u0958\u0301", "\u0915\u094d\u200d\u0958\u0301", "\u0915\u0958\u0301", "\u1011\u1039\u0958\u0301", "\ufb01\u1ad0", "\ufb01\u0301"]
 
 
 def rules(kept):
@@ -37,18 +39,18 @@ def rules(kept):
     sources += ["e\u0301", "A\u030a", "\u304b\u3099", "\u1112\u1161\u11ab", "\u0915\u093c", "o\u0308", "a\u0323\u0302", "\r\n", "s\u0323\u0307"]
     changed = {s: normalizer.normalize(s) for s in sources}
     changed = {s: t for s, t in changed.items() if s != t}
-    few = [s for s in changed if len(s) > 1 or not changed[s] or changed[s] == " "]
+    few = [s for s in changed if len(s) > 1 or s in "\u0958\ufb01\u2122" or not changed[s] or changed[s] == " "]
     others = sorted(set(changed) - set(few))
     for source in few + random.Random(5).sample(others, kept):
         yield "%s\t%s\n" % (" ".join("%X" % ord(c) for c in source), " ".join("%X" % ord(c) for c in changed[source]))
 
 
-def train(kind, size, rule, rule_file=None, repeat=3, **options):
+def train(kind, size, rule, lines, rule_file=None, **options):
     """The pieces as (text, score), and the map."""
     model = io.BytesIO()
     how = {"normalization_rule_tsv": rule_file} if rule_file else {"normalization_rule_name": rule}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS.splitlines() * repeat), model_writer=model, model_type=kind, vocab_size=size, hard_vocab_limit=False,
+        sentence_iterator=iter(lines), model_writer=model, model_type=kind, vocab_size=size, hard_vocab_limit=False,
         character_coverage=0.98, num_threads=1, minloglevel=2, **how, **options)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
@@ -118,10 +120,10 @@ def metaspace(scheme, split=True):
     return pre_tokenizers.Metaspace(replacement=BLOCK, prepend_scheme=scheme, split=split)
 
 
-def build(size, rule_file):
-    kinds = {"rule": "nmt_nfkc", "rule_file": rule_file}
+def build(size, lines, rule_file):
+    kinds = {"lines": lines, "rule": "nmt_nfkc", "rule_file": rule_file}
     out = {}
-    pieces, _ = train("bpe", size, "identity", byte_fallback=True, user_defined_symbols=["\n\n", "<pad>", BLOCK * 2])
+    pieces, _ = train("bpe", size, "identity", lines, byte_fallback=True, user_defined_symbols=["\n\n", "<pad>", BLOCK * 2])
     names = ["<unk>", "<s>", "</s>"]
 
     llama2 = bpe(pieces)
@@ -179,7 +181,7 @@ def build(size, rule_file):
     out["t5"] = t5
 
     pieces, charsmap = train("unigram", size, bos_id=-1, eos_id=-1, control_symbols=["[CLS]", "[SEP]", "[MASK]"], unk_piece="<unk>",
-                             **({"rule": "nmt_nfkc_cf"} if not rule_file else kinds))
+                             **(kinds if rule_file else {**kinds, "rule": "nmt_nfkc_cf"}))
     albert = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
     albert.normalizer = normalizers.Sequence([
         normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD(), normalizers.StripAccents(),
@@ -199,7 +201,7 @@ def build(size, rule_file):
     deberta.add_special_tokens([special("[CLS]"), special("[SEP]"), special("[MASK]")])
     out["deberta"] = deberta
 
-    pieces, _ = train("unigram", size, "identity", byte_fallback=True)
+    pieces, _ = train("unigram", size, "identity", lines, byte_fallback=True)
     fallback = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
     fallback.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(" ", BLOCK)])
     fallback.pre_tokenizer = metaspace("never", split=False)
@@ -210,8 +212,8 @@ def build(size, rule_file):
     return out
 
 
-def save(folder, tok_size, rule_file, references):
-    for number, (name, tok) in enumerate(build(tok_size, rule_file).items()):
+def save(folder, size, lines, rule_file, references):
+    for number, (name, tok) in enumerate(build(size, lines, rule_file).items()):
         text = tok.to_str()
         data = json.loads(text)
         path = folder / f"{name}.json"
@@ -226,13 +228,13 @@ def save(folder, tok_size, rule_file, references):
 def main():
     if tokenizers.__version__ != PINNED or sentencepiece.__version__ != SENTENCEPIECE:
         raise SystemExit(f"the references are made with tokenizers {PINNED} and sentencepiece {SENTENCEPIECE}")
-    if len(sys.argv) == 3 and sys.argv[1] == "large":
-        save(pathlib.Path(sys.argv[2]), 2000, None, False)
+    if len(sys.argv) == 4 and sys.argv[1] == "large":
+        save(pathlib.Path(sys.argv[2]), 8000, pathlib.Path(sys.argv[3]).read_text().splitlines(), None, False)
     elif len(sys.argv) == 1:
         with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
             file.writelines(rules(250))
             file.flush()
-            save(OUT, 900, file.name, True)
+            save(OUT, 900, CORPUS.splitlines() * 3, file.name, True)
     else:
         raise SystemExit(__doc__)
 
