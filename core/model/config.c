@@ -1,87 +1,119 @@
-/* What every config has to satisfy, and rotary frequencies. */
+/* What every config has to satisfy, wherever it was read. */
+#include "core/base/half.h"
 #include "core/base/mem.h"
 #include "core/model/internal.h"
 
 #include <math.h>
 
-static const double TWO_PI = 6.283185307179586476925;
-
-/*
- * Frequencies in the float32 steps of transformers (modeling_rope_utils.py; pow itself is rounded exactly there, as
- * double is here): models are trained and run with these, and a last bit in a frequency is worth 1e-4 radians at
- * position 1000. A tensor's reciprocal times a number is how PyTorch divides a number by a tensor.
- */
-static float plain_frequency(double theta, size_t pair, size_t dims)
-{
-    float exponent = (float)(2 * pair) / (float)dims;
-    return 1 / (float)pow(theta, (double)exponent);
-}
-
-/* llama3: short waves as they are, long ones divided by the factor, smooth between. */
-static float llama3_frequency(float plain, const struct rope_scaling *rope)
-{
-    float wave = 1 / plain * (float)TWO_PI, low = (float)rope->low, factor = (float)rope->factor;
-    if ((double)wave < rope->old_context / rope->high)
-        return plain;
-    if ((double)wave > rope->old_context / rope->low)
-        return plain / factor;
-    float smooth = (1 / wave * (float)rope->old_context - low) / (float)(rope->high - rope->low);
-    return (1 - smooth) * plain / factor + smooth * plain;
-}
-
-static int add_rope(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err)
+int config_begin(struct model *m, const struct arch *arch, struct err *err)
 {
     struct model_config *c = &m->config;
-    struct rope *out = &m->ropes[m->n_ropes];
-    size_t half = c->rotary_dims / 2;
-    *out = (struct rope){ .theta = rope->theta, .scaling = rope->type, .scale = 1, .n_short = SIZE_MAX };
-    out->frequency = mem_array(half, sizeof *out->frequency);
-    if (!out->frequency)
-        return err_nomem(err, "rotary frequencies");
-    m->n_ropes++;
-    for (size_t i = 0; i < half; i++) {
-        float frequency = plain_frequency(rope->theta, i, c->rotary_dims);
-        if (rope->divisors)
-            frequency /= (float)rope->factor * rope->divisors[i];
-        else if (rope->high > 0)
-            frequency = llama3_frequency(frequency, rope);
-        else
-            frequency /= (float)rope->factor;
-        out->frequency[i] = (double)frequency;
-        if (!isfinite(out->frequency[i]) || !(out->frequency[i] > 0))
-            return err_set(err, ERR_NUMERIC, "%s: rotary frequency %zu is %g: the rope settings are damaged", where, i,
-                           out->frequency[i]);
-    }
+    m->storage->arch = arch;
+    m->storage->biased = arch->biased;
+    m->architecture = arch->name;
+    c->norm = arch->norm;
+    c->position = arch->position;
+    c->block = arch->block;
+    c->gated_mlp = arch->gated_mlp;
+    c->bidirectional = arch->bidirectional;
+    c->embed_norm = arch->embed_norm;
+    c->sublayer_norms = arch->sublayer_norms;
+    c->qk_norm = arch->qk_norm;
+    c->qk_norm_whole = arch->qk_norm_whole;
+    c->qk_gain_shared = !arch->qk_norm_whole && !arch->qk_gains_by_head;
+    c->rotary_pairs = arch->rotary_pairs;
+    c->head_transform = arch->head_transform;
+    c->position_offset = arch->position_offset;
+    c->ln1 = arch->names[ROLE_LN1];
+    c->ln2 = arch->names[ROLE_LN2];
+    c->final_norm = arch->names[ROLE_LN_FINAL];
+    c->unembedding = arch->names[ROLE_UNEMBED];
+    c->embed_scale = c->residual_scale = c->logit_scale = 1;
+    c->experts_renormalised = true;
+    if (!activation_of_name(arch->defaults.activation, &c->activation))
+        return err_set(err, ERR_UNSUPPORTED, "activation \"%s\" of %s is not known", arch->defaults.activation,
+                       arch->name);
     return 0;
 }
 
-int config_finish(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err)
+static int check_heads(const struct model_config *c, const char *where, struct err *err)
 {
-    struct model_config *c = &m->config;
-    c->d_embed = c->d_model;
-    c->ln1 = c->ln2 = c->final_norm = c->unembedding = true;
-    c->embed_scale = c->residual_scale = c->logit_scale = 1;
     if (c->n_kv_heads > c->n_heads || c->n_heads % c->n_kv_heads)
         return err_set(err, ERR_FORMAT, "%s: %zu attention heads cannot share %zu key/value heads evenly", where,
                        c->n_heads, c->n_kv_heads);
     if (c->n_heads * c->d_head > MAX_WIDTH)
         return err_set(err, ERR_UNSUPPORTED, "%s: %zu heads of %zu are wider than the limit %d", where, c->n_heads,
                        c->d_head, MAX_WIDTH);
+    if (c->position == POSITION_ROTARY && (c->rotary_dims % 2 || !c->rotary_dims || c->rotary_dims > c->d_head))
+        return err_set(err, ERR_FORMAT,
+                       "%s: %zu of %zu dimensions of a head cannot rotate: an even number up to all of them can", where,
+                       c->rotary_dims, c->d_head);
+    return 0;
+}
+
+static int check_experts(const struct model_config *c, const char *where, struct err *err)
+{
+    if (c->n_experts > MAX_EXPERTS)
+        return err_set(err, ERR_UNSUPPORTED, "%s: %zu experts are more than the limit %d", where, c->n_experts,
+                       MAX_EXPERTS);
+    if (c->n_experts && (!c->n_experts_used || c->n_experts_used > c->n_experts))
+        return err_set(err, ERR_FORMAT, "%s: %zu of %zu experts cannot be used", where, c->n_experts_used,
+                       c->n_experts);
+    return 0;
+}
+
+/* ALiBi (Press et al. 2022): slopes 2^(-most i / n) of the next power of two n; MPT and BLOOM fill up alike. */
+static int fill_slopes(struct model *m, struct err *err)
+{
+    size_t n_heads = m->config.n_heads, power = 1;
+    double most = m->storage->alibi_most;
+    m->alibi = mem_array(n_heads, sizeof *m->alibi);
+    if (!m->alibi)
+        return err_nomem(err, "slopes");
+    while (power * 2 <= n_heads)
+        power *= 2;
+    for (size_t i = 0; i < n_heads; i++) {
+        double step = i < power ? most / (double)power * (double)(i + 1)
+                                : most / (double)(2 * power) * (double)(2 * (i - power) + 1);
+        float slope = (float)pow(2, -step);
+        m->alibi[i] = (double)(m->storage->arch->alibi_bf16 ? bf16_to_f32_one(bf16_from_f32_one(slope)) : slope);
+    }
+    return 0;
+}
+
+int config_finish(struct model *m, const char *where, struct err *err)
+{
+    struct model_config *c = &m->config;
+    const struct arch *arch = m->storage->arch;
+    if (c->position == POSITION_ROTARY && !c->rotary_dims)
+        c->rotary_dims = c->d_head;
+    if (c->position != POSITION_ROTARY)
+        c->rotary_dims = 0;
+    if (!c->d_embed)
+        c->d_embed = c->d_model;
+    if (arch->embed_scaled)
+        c->embed_scale = sqrt((double)c->d_model);
+    if (arch->ln2_unless_parallel && c->block == BLOCK_PARALLEL)
+        c->ln2 = false;
+    int rc = check_heads(c, where, err);
+    if (rc || (rc = check_experts(c, where, err)))
+        return rc;
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, ERR_FORMAT, "%s: the norm's epsilon %g is not in [0, 1)", where, c->norm_eps);
-    if (c->position == POSITION_ROTARY) {
-        c->rotary_dims = c->d_head;
-        if (c->d_head % 2)
-            return err_set(err, ERR_FORMAT, "%s: heads of %zu dimensions are odd, rotary positions need pairs", where,
-                           c->d_head);
-        int rc = add_rope(m, where, rope, err);
-        if (rc)
-            return rc;
-    }
+    if (c->d_embed > c->d_model)
+        return err_set(err, ERR_UNSUPPORTED, "%s: an embedding of %zu is wider than the stream of %zu", where,
+                       c->d_embed, c->d_model);
+    if (c->position == POSITION_ALIBI && (rc = fill_slopes(m, err)))
+        return rc;
+    m->alibi_bf16 = arch->alibi_bf16;
+    m->alibi_factor = c->attn_scale;
     m->layers = mem_zeroed(c->n_layers, sizeof *m->layers);
     if (!m->layers)
         return err_nomem(err, "layers");
-    for (size_t l = 0; l < c->n_layers; l++)
-        m->layers[l].attn_scale = c->attn_scale;
+    for (size_t l = 0; l < c->n_layers; l++) {
+        m->layers[l].attn_scale = m->storage->scale_by_layer ? c->attn_scale / (double)(l + 1) : c->attn_scale;
+        m->layers[l].no_ln1 = arch->no_ln1_in_block_0 && l == 0;
+        m->layers[l].rope = c->position == POSITION_ROTARY ? 0 : NO_ROPE;
+    }
     return 0;
 }

@@ -105,8 +105,8 @@ static int find_architecture(struct model *m, const struct gguf *g, struct err *
     if (!arch)
         return err_set(err, ERR_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported: known families are %s",
                        gguf_name(g), len > 64 ? 64 : (int)len, name, model_known_families());
-    m->storage->arch = arch;
-    m->architecture = arch->name;
+    if ((rc = config_begin(m, arch, err)))
+        return rc;
     if ((rc = gguf_get_size_or(g, "split.count", 0, SIZE_MAX, 1, &parts, err)))
         return rc;
     if (parts > 1)
@@ -120,7 +120,7 @@ static int read_vocabulary(struct model *m, const struct gguf *g, struct err *er
     char name[TENSOR_NAME_MAX], key[KEY_MAX];
     struct gguf_array tokens;
     size_t size;
-    tensor_name(name, "", role_gguf_name(ROLE_EMBED), 0, ".weight");
+    tensor_name(name, "", role_gguf_name(ROLE_EMBED), 0, 0, ".weight");
     const struct tensor *embed = tensor_set_find(gguf_tensors(g), name);
     if (!embed || embed->n_dims != 2 || embed->dims[0] < 1 || embed->dims[0] > MAX_VOCAB)
         return err_set(err, ERR_SHAPE, "%s: tensor \"%s\" is missing or no matrix", gguf_name(g), name);
@@ -187,7 +187,6 @@ static int read_rope(struct model *m, const struct gguf *g, struct rope_scaling 
     const char *type;
     size_t len;
     int rc;
-    *rope = (struct rope_scaling){ .type = "none", .factor = 1 };
     if ((rc = gguf_get_number_or(g, key_of(key, m, "rope.freq_base"), 10000, &rope->theta, err)) ||
         (rc = gguf_get_number_or(g, key_of(key, m, "rope.scaling.factor"), 1, &rope->factor, err)) ||
         (rc = gguf_get_string(g, key_of(key, m, "rope.scaling.type"), &type, &len, err)))
@@ -230,7 +229,7 @@ static int read_windows(struct model *m, const struct gguf *g, struct err *err)
     if (rc || !window)
         return rc;
     /* Only Mistral, whose files say llama, slides in every layer. */
-    if (m->storage->arch->position != POSITION_ROTARY || m->storage->arch->window == WINDOW_SOME_LAYERS)
+    if (m->storage->arch->position != POSITION_ROTARY || m->storage->arch->window.kind == WINDOW_SOME_LAYERS)
         return err_set(err, ERR_UNSUPPORTED, "%s: key \"%s\" is not supported for %s: which layers slide is not said",
                        gguf_name(g), key, m->architecture);
     for (size_t l = 0; l < m->config.n_layers; l++)
@@ -241,29 +240,28 @@ static int read_windows(struct model *m, const struct gguf *g, struct err *err)
 int config_from_gguf(struct model *m, const struct gguf *g, struct err *err)
 {
     struct model_config *c = &m->config;
-    struct rope_scaling rope = { .type = "none", .factor = 1 };
+    struct rope_scaling rope = { .type = "none", .factor = 1, .scale = 1 };
     float *divisors = NULL;
     int rc;
     if ((rc = find_architecture(m, g, err)) || (rc = check_keys(m, g, err)) || (rc = read_vocabulary(m, g, err)) ||
         (rc = read_sizes(m, g, err)) || (rc = read_norm(m, g, err)))
         return rc;
     const struct arch *arch = m->storage->arch;
-    c->norm = arch->norm;
-    c->position = arch->position;
-    c->gated_mlp = arch->gated_mlp;
-    activation_of_name(arch->defaults.activation, &c->activation);
-    c->attn_scale = 1 / sqrt((double)c->d_head);
-    m->storage->biased = arch->biased;
+    c->attn_scale = arch->unscaled_scores ? 1 : 1 / sqrt((double)c->d_head);
     for (size_t i = 0; i < sizeof arch->bias_keys / sizeof *arch->bias_keys; i++)
         m->storage->maybe_biased |= arch->bias_keys[i].roles;
-    if (arch->position == POSITION_ROTARY &&
+    if ((rc = config_finish(m, gguf_name(g), err)))
+        return rc;
+    if (c->position == POSITION_ROTARY &&
         ((rc = read_rope(m, g, &rope, err)) || (rc = read_divisors(m, g, &divisors, err))))
         return rc;
     if (divisors) {
         rope.type = "llama3";
+        rope.kind = ROPE_DIVISORS;
         rope.divisors = divisors;
     }
-    rc = config_finish(m, gguf_name(g), &rope, err);
+    if (c->position == POSITION_ROTARY)
+        rc = rope_add(m, gguf_name(g), &rope, err);
     free(divisors);
     return rc ? rc : read_windows(m, g, err);
 }

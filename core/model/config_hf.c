@@ -2,13 +2,22 @@
 #include "core/model/internal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /*
  * Keys that change the mathematics in ways that are not computed here, and the value at which they do not. A family
  * that reads such a key itself (row_reads) is exempt.
  */
-enum neutral { NEUTRAL_NULL, NEUTRAL_FALSE, NEUTRAL_ZERO, NEUTRAL_ONE, NEUTRAL_FULL_ATTENTION };
+enum neutral {
+    NEUTRAL_NULL,
+    NEUTRAL_FALSE,
+    NEUTRAL_TRUE,
+    NEUTRAL_ZERO,
+    NEUTRAL_ONE,
+    NEUTRAL_EMPTY,
+    NEUTRAL_FULL_ATTENTION
+};
 static const struct {
     const char *key;
     enum neutral neutral;
@@ -30,6 +39,8 @@ static const struct {
     { "num_local_experts", NEUTRAL_ZERO },
     { "n_routed_experts", NEUTRAL_ZERO },
     { "moe_intermediate_size", NEUTRAL_NULL },
+    { "mlp_only_layers", NEUTRAL_EMPTY },
+    { "decoder_sparse_step", NEUTRAL_ONE },
     /* scales and caps */
     { "attn_logit_softcapping", NEUTRAL_ZERO },
     { "final_logit_softcapping", NEUTRAL_ZERO },
@@ -46,6 +57,7 @@ static const struct {
     { "use_mup", NEUTRAL_FALSE },
     { "clip_qkv", NEUTRAL_NULL },
     { "attn_temperature_tuning", NEUTRAL_FALSE },
+    { "scale_attn_weights", NEUTRAL_TRUE },
     /* norms of queries and keys */
     { "qk_layernorm", NEUTRAL_FALSE },
     { "use_qk_norm", NEUTRAL_FALSE },
@@ -57,11 +69,15 @@ static const struct {
     { "alibi", NEUTRAL_FALSE },
     { "partial_rotary_factor", NEUTRAL_ONE },
     { "rotary_pct", NEUTRAL_ONE },
+    { "rope_pct", NEUTRAL_ONE },
     { "rotary_dim", NEUTRAL_NULL },
     { "rope_interleaved", NEUTRAL_FALSE },
     { "rope_local_base_freq", NEUTRAL_NULL },
     { "no_rope_layers", NEUTRAL_NULL },
     { "no_rope_layer_interval", NEUTRAL_NULL },
+    { "sliding_window_pattern", NEUTRAL_NULL },
+    { "attention_types", NEUTRAL_NULL },
+    { "attention_layers", NEUTRAL_NULL },
     { "attention_chunk_size", NEUTRAL_NULL },
     { "sliding_window", NEUTRAL_NULL },
     { "use_sliding_window", NEUTRAL_FALSE },
@@ -84,6 +100,10 @@ static bool is_neutral(const json_t *value, enum neutral neutral)
     switch (neutral) {
     case NEUTRAL_FALSE:
         return json_is_false(value);
+    case NEUTRAL_TRUE:
+        return json_is_true(value);
+    case NEUTRAL_EMPTY:
+        return json_is_array(value) && !json_array_size(value);
     case NEUTRAL_ZERO:
         return json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0);
     case NEUTRAL_ONE:
@@ -95,217 +115,339 @@ static bool is_neutral(const json_t *value, enum neutral neutral)
     }
 }
 
-static bool row_reads(const struct arch *arch, const char *key)
+/* Whether key is one of "a|b.c". */
+static bool spells(const char *spellings, const char *key)
 {
-    for (size_t i = 0; i < sizeof arch->bias_keys / sizeof *arch->bias_keys; i++)
-        if (arch->bias_keys[i].key && !strcmp(arch->bias_keys[i].key, key))
+    char one[TENSOR_NAME_MAX];
+    for (const char *cursor = spellings; spellings && next_spelling(&cursor, one);)
+        if (!strcmp(one, key))
             return true;
-    if (!strcmp(key, "sliding_window"))
-        return arch->window != WINDOW_NONE;
-    if (!strcmp(key, "use_sliding_window") || !strcmp(key, "layer_types"))
-        return arch->window == WINDOW_SOME_LAYERS;
     return false;
 }
 
-static int refuse_unknown_mathematics(const struct arch *arch, const json_t *config, const char *name, struct err *err)
+static bool window_reads(const struct window_rule *rule, const char *key)
+{
+    switch (rule->kind) {
+    case WINDOW_NONE:
+        return false;
+    case WINDOW_LISTED:
+        return !strcmp(key, "attention_types") || !strcmp(key, "attention_layers");
+    case WINDOW_EVERY_LAYER:
+        return !strcmp(key, "sliding_window");
+    default:
+        return !strcmp(key, "sliding_window") || !strcmp(key, "layer_types") || !strcmp(key, "use_sliding_window") ||
+               spells(rule->period_key, key);
+    }
+}
+
+static bool row_reads(const struct arch *arch, const char *key)
+{
+    bool rope_layers = false;
+    for (size_t i = 0; i < sizeof arch->bias_keys / sizeof *arch->bias_keys; i++)
+        if (spells(arch->bias_keys[i].key, key))
+            return true;
+    for (size_t i = 0; i < MOST_PROPERTY_KEYS; i++) {
+        if (spells(arch->properties[i].key, key))
+            return true;
+        rope_layers = rope_layers || arch->properties[i].property == PROPERTY_ROPE_LAYERS;
+    }
+    return window_reads(&arch->window, key) || spells(arch->local_theta_key, key) ||
+           (rope_layers && !strcmp(key, "no_rope_layers"));
+}
+
+static int refuse_unknown_mathematics(const struct config_reader *r)
 {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (!row_reads(arch, refused[i].key) &&
-            !is_neutral(json_object_get(config, refused[i].key), refused[i].neutral))
-            return err_set(err, ERR_UNSUPPORTED,
-                           "%s: key \"%s\" changes the mathematics in a way that is not supported for %s", name,
-                           refused[i].key, arch->name);
+        if (!row_reads(r->arch, refused[i].key) &&
+            !is_neutral(json_object_get(r->json, refused[i].key), refused[i].neutral))
+            return err_set(r->err, ERR_UNSUPPORTED,
+                           "%s: key \"%s\" changes the mathematics in a way that is not supported for %s", r->name,
+                           refused[i].key, r->arch->name);
     return 0;
 }
 
-static int read_sizes(struct model_config *c, const struct arch *arch, const json_t *j, const char *name,
-                      struct err *err)
+struct config_place config_find(const struct config_reader *r, const char *spellings)
 {
-    const struct config_keys *k = arch->keys;
-    int rc;
-    if ((rc = json_get_size(j, name, k->n_layers, 1, MAX_LAYERS, &c->n_layers, err)) ||
-        (rc = json_get_size(j, name, k->n_heads, 1, MAX_WIDTH, &c->n_heads, err)) ||
-        (rc = json_get_size(j, name, k->d_model, 1, MAX_WIDTH, &c->d_model, err)) ||
-        (rc = json_get_size(j, name, "vocab_size", 1, MAX_VOCAB, &c->d_vocab, err)) ||
-        (rc = json_get_size_or(j, name, k->n_ctx, 1, MAX_CONTEXT, arch->defaults.n_ctx, &c->n_ctx, err)))
-        return rc;
-    size_t d_mlp = arch->defaults.mlp_factor * c->d_model;
-    rc = d_mlp ? json_get_size_or(j, name, k->d_mlp, 1, MAX_MLP, d_mlp, &c->d_mlp, err)
-               : json_get_size(j, name, k->d_mlp, 1, MAX_MLP, &c->d_mlp, err);
-    if (rc)
-        return rc;
-    c->n_kv_heads = c->n_heads;
-    if (k->n_kv_heads) {
-        /* transformers: an absent key is the family's number, null is the number of heads. */
-        bool absent = !json_object_get(j, k->n_kv_heads);
-        size_t otherwise = absent && arch->defaults.n_kv_heads ? arch->defaults.n_kv_heads : c->n_heads;
-        if ((rc = json_get_size_or(j, name, k->n_kv_heads, 1, MAX_WIDTH, otherwise, &c->n_kv_heads, err)))
-            return rc;
+    struct config_place first = { NULL, "" }, place;
+    char spelling[TENSOR_NAME_MAX];
+    for (const char *cursor = spellings; next_spelling(&cursor, spelling);) {
+        const char *dot = strchr(spelling, '.');
+        place = (struct config_place){ r->json, "" };
+        if (dot) {
+            *strchr(spelling, '.') = '\0';
+            place.object = json_object_get(r->json, spelling);
+        }
+        snprintf(place.key, sizeof place.key, "%s", dot ? dot + 1 : spelling);
+        if (!first.key[0])
+            first = place;
+        if (json_object_get(place.object, place.key))
+            return place;
     }
-    size_t d_head = 0;
-    if (k->d_head && (rc = json_get_size_or(j, name, k->d_head, 1, MAX_WIDTH, 0, &d_head, err)))
+    return first;
+}
+
+/* --- sizes --- */
+
+static int read_size(const struct config_reader *r, const char *spellings, size_t most, size_t *out)
+{
+    struct config_place place = config_find(r, spellings);
+    return json_get_size(place.object, r->name, place.key, 1, most, out, r->err);
+}
+
+static int read_size_or(const struct config_reader *r, const char *spellings, size_t most, size_t otherwise,
+                        size_t *out)
+{
+    *out = otherwise;
+    if (!spellings)
+        return 0;
+    struct config_place place = config_find(r, spellings);
+    return json_get_size_or(place.object, r->name, place.key, 1, most, otherwise, out, r->err);
+}
+
+/* An absent key is the family's number, null is the number of heads (transformers). */
+static int read_kv_heads(const struct config_reader *r)
+{
+    struct model_config *c = &r->m->config;
+    c->n_kv_heads = c->n_heads;
+    if (!r->arch->keys->n_kv_heads)
+        return 0;
+    struct config_place place = config_find(r, r->arch->keys->n_kv_heads);
+    bool absent = !json_object_get(place.object, place.key);
+    size_t otherwise = absent && r->arch->defaults.n_kv_heads ? r->arch->defaults.n_kv_heads : c->n_heads;
+    return json_get_size_or(place.object, r->name, place.key, 1, MAX_WIDTH, otherwise, &c->n_kv_heads, r->err);
+}
+
+static int read_sizes(const struct config_reader *r)
+{
+    struct model_config *c = &r->m->config;
+    const struct config_keys *k = r->arch->keys;
+    int rc;
+    if ((rc = read_size(r, k->n_layers, MAX_LAYERS, &c->n_layers)) ||
+        (rc = read_size(r, k->n_heads, MAX_WIDTH, &c->n_heads)) ||
+        (rc = read_size(r, k->d_model, MAX_WIDTH, &c->d_model)) ||
+        (rc = read_size(r, "vocab_size", MAX_VOCAB, &c->d_vocab)) ||
+        (rc = read_size_or(r, k->n_ctx, MAX_CONTEXT, r->arch->defaults.n_ctx, &c->n_ctx)))
+        return rc;
+    size_t d_mlp = r->arch->defaults.mlp_factor * c->d_model, d_head;
+    rc = d_mlp || !k->d_mlp ? read_size_or(r, k->d_mlp, MAX_MLP, d_mlp, &c->d_mlp)
+                            : read_size(r, k->d_mlp, MAX_MLP, &c->d_mlp);
+    if (rc || (rc = read_kv_heads(r)) ||
+        (rc = read_size_or(r, k->d_head, MAX_WIDTH, k->d_head ? r->arch->defaults.d_head : 0, &d_head)))
         return rc;
     if (!d_head && c->d_model % c->n_heads)
-        return err_set(err, ERR_FORMAT, "%s: \"%s\" %zu is no multiple of \"%s\" %zu", name, k->d_model, c->d_model,
-                       k->n_heads, c->n_heads);
+        return err_set(r->err, ERR_FORMAT, "%s: \"%s\" %zu is no multiple of \"%s\" %zu", r->name,
+                       config_find(r, k->d_model).key, c->d_model, config_find(r, k->n_heads).key, c->n_heads);
     c->d_head = d_head ? d_head : c->d_model / c->n_heads;
     return 0;
 }
 
-static int read_properties(struct model *m, const json_t *j, const char *name, struct err *err)
+/* --- properties --- */
+
+static int wrong_number(const struct config_reader *r, const char *key, double x)
 {
-    struct model_config *c = &m->config;
-    const struct arch *arch = m->storage->arch;
-    c->norm = arch->norm;
-    c->position = arch->position;
-    c->gated_mlp = arch->gated_mlp;
-    const char *activation;
-    bool scaled;
+    return err_set(r->err, ERR_FORMAT, "%s: \"%s\" is %g, which cannot be", r->name, key, x);
+}
+
+/* A whole number in [least, most] of a property that is a size. */
+static int take_size(const struct config_reader *r, const char *key, double x, double most, size_t *out)
+{
+    if (!(x >= 0 && x <= most && x == floor(x)))
+        return wrong_number(r, key, x);
+    *out = (size_t)x;
+    return 0;
+}
+
+static int set_number(const struct config_reader *r, enum property property, const char *key, double x)
+{
+    struct model_config *c = &r->m->config;
+    size_t size = 0;
     int rc;
-    if ((rc = json_get_number_or(j, name, arch->keys->norm_eps, arch->defaults.norm_eps, &c->norm_eps, err)) ||
-        (rc = json_get_string(j, name, arch->keys->activation, &activation, err)) ||
-        (rc = json_get_bool_or(j, name, "tie_word_embeddings", arch->defaults.tied, &c->tied, err)) ||
-        (rc = json_get_bool_or(j, name, "scale_attn_weights", true, &scaled, err)))
+    switch (property) {
+    case PROPERTY_ATTN_SOFTCAP:
+        c->attn_softcap = x;
+        return x >= 0 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_LOGIT_SOFTCAP:
+        c->logit_softcap = x;
+        return x >= 0 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_EMBED_SCALE:
+        c->embed_scale = x;
+        return 0;
+    case PROPERTY_RESIDUAL_SCALE:
+        c->residual_scale = x;
+        return 0;
+    case PROPERTY_ATTN_SCALE:
+        c->attn_scale = x;
+        return 0;
+    case PROPERTY_ATTN_SCALAR:
+        c->attn_scale = 1 / sqrt(x);
+        return x > 0 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_LOGIT_SCALE:
+        c->logit_scale = x;
+        return x != 0 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_LOGIT_DIVISOR:
+        c->logit_scale = 1 / x;
+        return x != 0 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_QKV_CLIP:
+        c->qkv_clip = x;
+        return x >= 0 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_ROTARY_FRACTION:
+        c->rotary_dims = (size_t)((double)c->d_head * x);
+        return x > 0 && x <= 1 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_ROTARY_DIMS:
+        return take_size(r, key, x, (double)c->d_head, &c->rotary_dims);
+    case PROPERTY_ALIBI_MOST:
+        r->m->storage->alibi_most = x;
+        return x > 0 ? 0 : wrong_number(r, key, x);
+    case PROPERTY_MLP_FACTOR:
+        return take_size(r, key, x * (double)c->d_model, MAX_MLP, &c->d_mlp);
+    case PROPERTY_D_EMBED:
+        return take_size(r, key, x, MAX_WIDTH, &c->d_embed);
+    case PROPERTY_N_TYPES:
+        return take_size(r, key, x, MAX_WIDTH, &c->n_token_types);
+    case PROPERTY_EXPERTS:
+        return take_size(r, key, x, MAX_EXPERTS, &c->n_experts);
+    case PROPERTY_EXPERTS_USED:
+        return take_size(r, key, x, MAX_EXPERTS, &c->n_experts_used);
+    case PROPERTY_EXPERT_WIDTH:
+        return take_size(r, key, x, MAX_MLP, &c->d_mlp);
+    case PROPERTY_SHARED_WIDTH:
+        return take_size(r, key, x, MAX_MLP, &c->d_shared);
+    case PROPERTY_ROPE_LAYERS:
+        if ((rc = take_size(r, key, x, MAX_LAYERS, &size)))
+            return rc;
+        for (size_t l = 0; size && l < c->n_layers; l++)
+            if ((l + 1) % size == 0)
+                r->m->layers[l].rope = NO_ROPE;
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static int set_flag(const struct config_reader *r, enum property property, const char *key, bool is)
+{
+    struct model_config *c = &r->m->config;
+    switch (property) {
+    case PROPERTY_PARALLEL:
+        c->block = is ? BLOCK_PARALLEL : BLOCK_PRE;
+        return 0;
+    case PROPERTY_PRE_NORM:
+        c->block = is ? BLOCK_PRE : BLOCK_POST;
+        c->final_norm = is;
+        return 0;
+    case PROPERTY_NO_FINAL_NORM:
+        c->final_norm = c->final_norm && !is;
+        return 0;
+    case PROPERTY_QK_NORM:
+        c->qk_norm = is;
+        return 0;
+    case PROPERTY_ALIBI:
+        c->position = is ? POSITION_ALIBI : c->position;
+        return 0;
+    case PROPERTY_MULTI_QUERY:
+        c->n_kv_heads = is ? 1 : c->n_heads;
+        return 0;
+    case PROPERTY_GROUPED_QUERIES:
+        return is ? read_kv_heads(r) : 0;
+    case PROPERTY_RENORMALISED:
+        c->experts_renormalised = is;
+        return 0;
+    case PROPERTY_SCALE_BY_LAYER:
+        r->m->storage->scale_by_layer = is;
+        return 0;
+    case PROPERTY_SCALED_SCORES:
+        c->attn_scale = is ? c->attn_scale : 1;
+        return 0;
+    case PROPERTY_MUST_BE_TRUE:
+    case PROPERTY_MUST_BE_FALSE:
+        return is == (property == PROPERTY_MUST_BE_TRUE)
+                   ? 0
+                   : err_set(r->err, ERR_UNSUPPORTED,
+                             "%s: key \"%s\" changes the mathematics in a way that is not supported for %s", r->name,
+                             key, r->arch->name);
+    default:
+        return 0;
+    }
+}
+
+static int read_property(const struct config_reader *r, const struct property_key *k)
+{
+    struct config_place place = config_find(r, k->key);
+    bool flag;
+    double number;
+    int rc;
+    if (k->property == PROPERTY_NONE)
+        return 0;
+    if (k->property >= PROPERTY_PARALLEL) {
+        rc = json_get_bool_or(place.object, r->name, place.key, k->otherwise != 0, &flag, r->err);
+        return rc ? rc : set_flag(r, k->property, place.key, flag);
+    }
+    rc = json_get_number_or(place.object, r->name, place.key, k->otherwise, &number, r->err);
+    return rc || isnan(number) ? rc : set_number(r, k->property, place.key, number);
+}
+
+/* Properties that say something of single layers are read once there are layers. */
+static int read_properties(const struct config_reader *r, bool of_layers)
+{
+    for (size_t i = 0; i < MOST_PROPERTY_KEYS && r->arch->properties[i].key; i++) {
+        const struct property_key *k = &r->arch->properties[i];
+        int rc = (k->property == PROPERTY_ROPE_LAYERS) == of_layers ? read_property(r, k) : 0;
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int read_activation(const struct config_reader *r)
+{
+    const char *name = NULL;
+    if (!r->arch->keys->activation)
+        return 0;
+    struct config_place place = config_find(r, r->arch->keys->activation);
+    int rc = json_get_string(place.object, r->name, place.key, &name, r->err);
+    if (rc || !name || activation_of_name(name, &r->m->config.activation))
         return rc;
-    c->attn_scale = scaled ? 1 / sqrt((double)c->d_head) : 1;
-    if (!activation)
-        activation = arch->defaults.activation;
-    if (!activation_of_name(activation, &c->activation))
-        return err_set(err, ERR_UNSUPPORTED, "%s: activation \"%s\" of key \"%s\" is not supported", name, activation,
-                       arch->keys->activation);
-    m->storage->biased = arch->biased;
-    for (size_t i = 0; i < sizeof arch->bias_keys / sizeof *arch->bias_keys && arch->bias_keys[i].key; i++) {
-        bool biased;
-        if ((rc = json_get_bool_or(j, name, arch->bias_keys[i].key, arch->bias_keys[i].otherwise, &biased, err)))
+    return err_set(r->err, ERR_UNSUPPORTED, "%s: activation \"%s\" of key \"%s\" is not supported", r->name, name,
+                   place.key);
+}
+
+static int read_biases(const struct config_reader *r)
+{
+    for (size_t i = 0; i < sizeof r->arch->bias_keys / sizeof *r->arch->bias_keys; i++) {
+        const struct bias_key *k = &r->arch->bias_keys[i];
+        bool biased = false;
+        int rc = k->key ? json_get_bool_or(r->json, r->name, k->key, k->otherwise, &biased, r->err) : 0;
+        if (rc)
             return rc;
         if (biased)
-            m->storage->biased |= arch->bias_keys[i].roles;
+            r->m->storage->biased |= k->roles;
     }
     return 0;
 }
 
-static int positive(const json_t *j, const char *name, const char *key, double *out, struct err *err)
+static int read_rest(const struct config_reader *r)
 {
-    int rc = json_get_number_or(j, name, key, 0, out, err);
-    if (!rc && !(*out > 0))
-        rc = err_set(err, ERR_FORMAT, "%s: the rope settings need \"%s\", a number above 0", name, key);
-    return rc;
-}
-
-static int read_llama3(const json_t *config, const json_t *rope, const char *name, size_t n_ctx,
-                       struct rope_scaling *out, struct err *err)
-{
-    size_t context;
+    struct model_config *c = &r->m->config;
     int rc;
-    out->type = "llama3";
-    if ((rc = positive(rope, name, "factor", &out->factor, err)) ||
-        (rc = positive(rope, name, "low_freq_factor", &out->low, err)) ||
-        (rc = positive(rope, name, "high_freq_factor", &out->high, err)) ||
-        (rc = json_get_size_or(rope, name, "original_max_position_embeddings", 1, MAX_CONTEXT, n_ctx, &context, err)) ||
-        (rc = json_get_size_or(config, name, "original_max_position_embeddings", 1, MAX_CONTEXT, context, &context,
-                               err)))
-        return rc;
-    out->old_context = (double)context;
-    if (out->low >= out->high)
-        return err_set(err, ERR_FORMAT, "%s: \"low_freq_factor\" %g is not below \"high_freq_factor\" %g", name,
-                       out->low, out->high);
-    return 0;
-}
-
-/* "rope_parameters" (transformers 5) holds theta too; "rope_scaling" (4) stands beside "rope_theta". */
-static int read_rope(struct model_config *c, const json_t *config, const char *name, struct rope_scaling *out,
-                     struct err *err)
-{
-    json_t *rope;
-    const char *type = NULL;
-    double theta, partial = 1;
-    int rc;
-    *out = (struct rope_scaling){ .type = "none", .factor = 1 };
-    if ((rc = json_get_number_or(config, name, "rope_theta", 10000, &theta, err)) ||
-        (rc = json_get_object(config, name, "rope_scaling", &rope, err)) ||
-        (!rope && (rc = json_get_object(config, name, "rope_parameters", &rope, err))))
-        return rc;
-    if (rope) {
-        const char *key;
-        json_t *value;
-        json_object_foreach(rope, key, value) if (json_is_object(value)) return err_set(
-            err, ERR_UNSUPPORTED, "%s: rope settings by layer type (\"%s\") are not supported", name, key);
-        if ((rc = json_get_number_or(rope, name, "rope_theta", theta, &theta, err)) ||
-            (rc = json_get_number_or(rope, name, "partial_rotary_factor", 1, &partial, err)) ||
-            (rc = json_get_string(rope, name, "rope_type", &type, err)) ||
-            (!type && (rc = json_get_string(rope, name, "type", &type, err))))
+    c->norm_eps = r->arch->defaults.norm_eps;
+    c->attn_scale = r->arch->unscaled_scores ? 1 : 1 / sqrt((double)c->d_head);
+    r->m->storage->alibi_most = 8;
+    if (r->arch->keys->norm_eps) {
+        struct config_place place = config_find(r, r->arch->keys->norm_eps);
+        if ((rc = json_get_number_or(place.object, r->name, place.key, c->norm_eps, &c->norm_eps, r->err)))
             return rc;
     }
-    if (partial != 1)
-        return err_set(err, ERR_UNSUPPORTED, "%s: key \"partial_rotary_factor\" is %g, only 1 is supported", name,
-                       partial);
-    out->theta = theta;
-    if (!(theta > 0))
-        return err_set(err, ERR_FORMAT, "%s: \"rope_theta\" is %g, it must be above 0", name, theta);
-    if (!type || !strcmp(type, "default"))
-        return 0;
-    if (!strcmp(type, "linear")) {
-        out->type = "linear";
-        return positive(rope, name, "factor", &out->factor, err);
-    }
-    if (!strcmp(type, "llama3"))
-        return read_llama3(config, rope, name, c->n_ctx, out, err);
-    return err_set(err, ERR_UNSUPPORTED,
-                   "%s: rope scaling of type \"%s\" is not supported: known are default, linear and llama3", name,
-                   type);
-}
-
-/* Layers from "max_window_layers" on slide, unless "layer_types" says it for each. */
-static int read_some_windows(struct model *m, const json_t *j, const char *name, size_t window, struct err *err)
-{
-    json_t *types;
-    size_t first;
-    int rc;
-    if ((rc = json_get_size_or(j, name, "max_window_layers", 0, SIZE_MAX, 28, &first, err)) ||
-        (rc = json_get_array(j, name, "layer_types", &types, err)))
+    if ((rc = read_activation(r)) ||
+        (rc = json_get_bool_or(r->json, r->name, "tie_word_embeddings", r->arch->defaults.tied, &c->tied, r->err)) ||
+        (rc = read_biases(r)))
         return rc;
-    if (types && json_array_size(types) != m->config.n_layers)
-        return err_set(err, ERR_FORMAT, "%s: \"layer_types\" has %zu entries for %zu layers", name,
-                       json_array_size(types), m->config.n_layers);
-    for (size_t l = 0; l < m->config.n_layers; l++) {
-        bool slides = window && l >= first;
-        if (types) {
-            const char *type = json_string_value(json_array_get(types, l));
-            slides = type && !strcmp(type, "sliding_attention");
-            if (!slides && (!type || strcmp(type, "full_attention")))
-                return err_set(err, ERR_UNSUPPORTED, "%s: \"layer_types\" of layer %zu is \"%s\": not supported", name,
-                               l, type ? type : "no string");
-            if (slides && !window)
-                return err_set(err, ERR_FORMAT, "%s: layer %zu is \"sliding_attention\" but no window is set", name, l);
-        }
-        m->layers[l].window = slides ? window : 0;
-    }
-    return 0;
-}
-
-static int read_windows(struct model *m, const json_t *j, const char *name, struct err *err)
-{
-    const struct arch *arch = m->storage->arch;
-    if (arch->window == WINDOW_NONE)
-        return 0;
-    /* Absent is 4096 in every family that has the key, null is none. */
-    bool use = arch->window == WINDOW_EVERY_LAYER;
-    size_t window, otherwise = json_object_get(j, "sliding_window") ? 0 : 4096;
-    int rc;
-    if ((rc = json_get_size_or(j, name, "sliding_window", 1, MAX_CONTEXT, otherwise, &window, err)) ||
-        (!use && (rc = json_get_bool_or(j, name, "use_sliding_window", false, &use, err))))
-        return rc;
-    if (arch->window == WINDOW_SOME_LAYERS)
-        return read_some_windows(m, j, name, use ? window : 0, err);
-    for (size_t l = 0; l < m->config.n_layers; l++)
-        m->layers[l].window = window;
-    return 0;
+    return read_properties(r, false);
 }
 
 int config_from_json(struct model *m, const json_t *config, const char *name, struct err *err)
 {
     const char *type;
-    struct rope_scaling rope = { .type = "none", .factor = 1 };
+    struct config_reader r = { .m = m, .json = config, .name = name, .err = err };
     if (!json_is_object(config))
         return err_set(err, ERR_FORMAT, "%s: is no JSON object", name);
     int rc = json_get_string(config, name, "model_type", &type, err);
@@ -314,18 +456,15 @@ int config_from_json(struct model *m, const json_t *config, const char *name, st
     if (!type)
         return err_set(err, ERR_FORMAT, "%s: key \"model_type\" is missing: known families are %s", name,
                        model_known_families());
-    const struct arch *arch = arch_of_model_type(type);
-    if (!arch)
+    r.arch = arch_of_model_type(type);
+    if (!r.arch)
         return err_set(err, ERR_UNSUPPORTED, "%s: model_type \"%.64s\" is not supported: known families are %s", name,
                        type, model_known_families());
-    m->storage->arch = arch;
-    m->architecture = arch->name;
-    if ((rc = refuse_unknown_mathematics(arch, config, name, err)) ||
-        (rc = read_sizes(&m->config, arch, config, name, err)) || (rc = read_properties(m, config, name, err)))
+    if ((rc = refuse_unknown_mathematics(&r)) || (rc = config_begin(m, r.arch, err)) || (rc = read_sizes(&r)) ||
+        (rc = read_rest(&r)) || (rc = config_finish(m, name, err)))
         return rc;
-    if (arch->position == POSITION_ROTARY && (rc = read_rope(&m->config, config, name, &rope, err)))
+    if (m->config.position == POSITION_ROTARY && (rc = config_read_ropes(&r)))
         return rc;
-    if ((rc = config_finish(m, name, &rope, err)))
-        return rc;
-    return read_windows(m, config, name, err);
+    rc = read_properties(&r, true);
+    return rc ? rc : config_read_windows(&r);
 }

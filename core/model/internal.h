@@ -26,13 +26,27 @@ enum {
     MAX_CONTEXT = 1 << 26
 };
 
-/* One tensor to widen, and the pointers to set: dest[i] = its float32 data + offset[i] floats. */
+/* How the rows of a widened tensor come from those of the file. */
+struct row_order {
+    enum { ROWS_AS_THEY_ARE, ROWS_PAIRED, ROWS_GROUPED } kind;
+    size_t groups;          /* PAIRED: heads, each from paired to half-split order; GROUPED: key/value heads */
+    size_t queries, d_head; /* GROUPED: query heads of each; to all of q, all of k, all of v */
+};
+
+/* One tensor, or one expert's part of it, to widen; dests[first_dest..] are the pointers to set. */
 struct load {
     const struct tensor *tensor;
-    const float **dest[3];
-    size_t offset[3];
-    size_t pair_heads; /* heads whose rows go from paired to half-split order; 0: as they are */
-    size_t layer;      /* that it is part of; NO_LAYER: of none */
+    size_t first, n; /* elements of the tensor */
+    size_t rows;     /* that they make, for row orders and tasks */
+    struct row_order order;
+    float plus;   /* added to each (Gemma's gains) */
+    size_t layer; /* that it is part of; NO_LAYER: of none */
+    size_t first_dest, n_dests;
+};
+/* *to = the load's float32 data + offset floats */
+struct load_dest {
+    const float **to;
+    size_t offset;
 };
 enum { STREAM_SLOTS = 2 };
 static const size_t NO_LAYER = SIZE_MAX;
@@ -51,10 +65,15 @@ struct model_storage {
     const struct arch *arch;
     struct gguf *gguf;             /* of a GGUF file; owns its tensors */
     struct tensor_set shards;      /* of safetensors */
-    unsigned biased, maybe_biased; /* roles that must, and that may, have a bias */
+    uint64_t biased, maybe_biased; /* roles that must, and that may, have a bias */
+    double alibi_most;             /* ALiBi's slopes go down to 2^-alibi_most */
+    bool scale_by_layer;           /* attention scores are divided by the layer's number + 1 */
     struct load *loads;
     size_t n_loads, loads_capacity;
-    void *arena; /* widened weights, an anonymous mapping */
+    struct load_dest *dests;
+    size_t n_dests, dests_capacity;
+    struct mlp_weights *experts; /* of all layers, [n_layers * n_experts] */
+    void *arena;                 /* widened weights, an anonymous mapping */
     size_t arena_bytes;
     struct stream stream; /* first NULL: every layer is in memory */
 };
@@ -80,23 +99,47 @@ int source_open(const struct source *source, const char *name, struct file_map *
 /* The same for settings in JSON, which are refused beyond 16 MiB: parsing takes twenty times as much memory. */
 int source_open_settings(const struct source *source, const char *name, struct file_map *map, struct err *err);
 
-/* --- config*.c: m->config, m->layers (windows), m->ropes, storage->arch, biased --- */
+/* --- config*.c, rope.c: m->config, m->layers but for weights, m->ropes, storage->arch, biased --- */
 
 struct rope_scaling {
     double theta;
-    const char *type; /* "none", "linear", "llama3" */
-    double factor;
-    double low, high, old_context; /* llama3 */
-    const float *divisors;         /* [d_head / 2] or NULL: as GGUF gives llama3's; then the four above do not count */
+    const char *type; /* "none", "linear", "llama3", "yarn", "longrope" */
+    enum { ROPE_PLAIN, ROPE_LLAMA3, ROPE_YARN, ROPE_DIVISORS, ROPE_LONG } kind;
+    double factor, scale;
+    double low, high, old_context; /* llama3: factors; yarn: beta_slow, beta_fast */
+    bool whole_ramp;               /* yarn: the ramp begins and ends at whole pairs */
+    const float *divisors;         /* DIVISORS, LONG: [rotary_dims / 2] */
 };
+
+/* Before anything is read: what the row says. */
+int config_begin(struct model *m, const struct arch *arch, struct err *err);
+/* After sizes and properties are read: checks them, fills what follows from them, allocates layers. */
+int config_finish(struct model *m, const char *where, struct err *err);
+/* Another set of rotary angles, m->ropes[m->n_ropes++]. */
+int rope_add(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err);
 
 int config_from_json(struct model *m, const json_t *config, const char *name, struct err *err);
 /* Reads the shape of the embedding too, and rope_freqs.weight. */
 int config_from_gguf(struct model *m, const struct gguf *g, struct err *err);
-/* After sizes and rope_theta are read: checks heads, fills what follows from them, allocates layers. */
-int config_finish(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err);
 /* The metadata without arrays as a JSON object; NULL when out of memory. Caller frees. */
 char *config_json_of_gguf(const struct gguf *g);
+
+/* What the parts of the config.json reader share. */
+struct config_reader {
+    struct model *m;
+    const struct arch *arch;
+    const json_t *json;
+    const char *name; /* of the file */
+    struct err *err;
+};
+/* The object and the key that one of the spellings "a|b.c" stands for; the first where none is there. */
+struct config_place {
+    const json_t *object;
+    char key[TENSOR_NAME_MAX];
+};
+struct config_place config_find(const struct config_reader *r, const char *spellings);
+int config_read_ropes(const struct config_reader *r);
+int config_read_windows(const struct config_reader *r);
 
 /* --- tokens.c: m->tokenizer, which stays NULL where the files have none, and its hash --- */
 

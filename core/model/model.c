@@ -231,6 +231,8 @@ void model_free(struct model *m)
     if (s->arena)
         munmap(s->arena, s->arena_bytes);
     free(s->loads);
+    free(s->dests);
+    free(s->experts);
     free(s->stream.first);
     gguf_free(s->gguf);
     tensor_set_release(&s->shards);

@@ -39,12 +39,13 @@ struct loader {
 
 static bool in_place(const struct load *load)
 {
-    return load->tensor->dtype == DTYPE_F32 && !load->pair_heads && (uintptr_t)load->tensor->data % sizeof(float) == 0;
+    return load->tensor->dtype == DTYPE_F32 && !load->order.kind && load->plus == 0 &&
+           (uintptr_t)load->tensor->data % sizeof(float) == 0;
 }
 
 static const float *data_of(const struct part *part)
 {
-    return part->widened ? part->widened : (const float *)(const void *)part->load->tensor->data;
+    return part->widened ? part->widened : (const float *)(const void *)part->load->tensor->data + part->load->first;
 }
 
 /* An exponent of all ones plus one at its place overflows into the sign bit. */
@@ -66,17 +67,35 @@ static size_t paired_row(size_t row, size_t d_head)
     return row - j + 2 * (j % half) + j / half;
 }
 
+/* Row of all q, then all k, then all v, in a file that has each key/value head's queries, key and value together. */
+static size_t grouped_row(size_t row, const struct row_order *o)
+{
+    size_t n_q = o->groups * o->queries * o->d_head, n_kv = o->groups * o->d_head, group = (o->queries + 2) * o->d_head;
+    if (row < n_q)
+        return row / (o->queries * o->d_head) * group + row % (o->queries * o->d_head);
+    row -= n_q;
+    size_t offset = (o->queries + row / n_kv) * o->d_head; /* keys, then values */
+    row %= n_kv;
+    return row / o->d_head * group + offset + row % o->d_head;
+}
+
+static size_t source_row(const struct load *load, size_t row)
+{
+    return load->order.kind == ROWS_PAIRED ? paired_row(row, load->rows / load->order.groups)
+                                           : grouped_row(row, &load->order);
+}
+
 static void widen(const struct part *part, size_t first, size_t rows)
 {
     const struct load *load = part->load;
-    if (!load->pair_heads) {
-        tensor_widen(load->tensor, first * part->columns, rows * part->columns, part->widened + first * part->columns);
-        return;
-    }
-    size_t d_head = part->rows / load->pair_heads;
-    for (size_t row = first; row < first + rows; row++)
-        tensor_widen(load->tensor, paired_row(row, d_head) * part->columns, part->columns,
-                     part->widened + row * part->columns);
+    float *out = part->widened + first * part->columns;
+    if (!load->order.kind)
+        tensor_widen(load->tensor, load->first + first * part->columns, rows * part->columns, out);
+    for (size_t row = 0; load->order.kind && row < rows; row++)
+        tensor_widen(load->tensor, load->first + source_row(load, first + row) * part->columns, part->columns,
+                     out + row * part->columns);
+    for (size_t i = 0; load->plus != 0 && i < rows * part->columns; i++)
+        out[i] += load->plus;
 }
 
 /*
@@ -136,7 +155,7 @@ static void load_task(void *arg, size_t index, int worker)
 
 static size_t padded_bytes(const struct load *load)
 {
-    return in_place(load) ? 0 : (load->tensor->n * sizeof(float) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    return in_place(load) ? 0 : (load->n * sizeof(float) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 }
 
 size_t model_planned_bytes(const struct model *m)
@@ -194,11 +213,10 @@ static void make_parts(struct loader *loader, const struct load *loads, size_t n
 {
     for (size_t i = 0; i < n; i++) {
         const struct load *load = &loads[i];
-        const struct tensor *t = load->tensor;
         struct part *part = &loader->parts[i];
         *part = (struct part){ .load = load, .first_task = loader->n_tasks };
-        part->rows = load->pair_heads || t->n_dims > 1 ? t->dims[0] : 1;
-        part->columns = t->n / part->rows;
+        part->rows = load->rows;
+        part->columns = load->n / part->rows;
         part->rows_per_task = part->columns < CHUNK ? CHUNK / part->columns : 1;
         atomic_init(&loader->rows_left[i], part->rows);
         loader->n_tasks += (part->rows + part->rows_per_task - 1) / part->rows_per_task;
@@ -251,12 +269,12 @@ static int combine_hashes(struct model *m, const struct loader *loader, struct e
     return files && digits ? 0 : err_nomem(err, "the hashes of the model files");
 }
 
-static void set_pointers(const struct loader *loader)
+static void set_pointers(const struct model_storage *s, const struct loader *loader)
 {
     for (size_t i = 0; i < loader->n_parts; i++) {
         const struct load *load = loader->parts[i].load;
-        for (int d = 0; d < 3 && load->dest[d]; d++)
-            *load->dest[d] = data_of(&loader->parts[i]) + load->offset[d];
+        for (size_t d = load->first_dest; d < load->first_dest + load->n_dests; d++)
+            *s->dests[d].to = data_of(&loader->parts[i]) + s->dests[d].offset;
     }
 }
 
@@ -279,7 +297,7 @@ static int widen_loads(struct model *m, const struct load *loads, size_t n, char
         rc = name_bad(&loader, m->path, err);
         rc = rc || !hash ? rc : combine_hashes(m, &loader, err);
         if (!rc)
-            set_pointers(&loader);
+            set_pointers(m->storage, &loader);
     }
     free(loader.parts);
     free(loader.rows_left);
@@ -298,7 +316,7 @@ static int by_layer(const void *a, const void *b)
 {
     const struct load *x = a, *y = b;
     size_t p = x->layer + 1, q = y->layer + 1; /* NO_LAYER comes first */
-    return p != q ? (p > q) - (p < q) : (x->tensor > y->tensor) - (x->tensor < y->tensor);
+    return p != q ? (p > q) - (p < q) : (x->first_dest > y->first_dest) - (x->first_dest < y->first_dest);
 }
 
 static int begin_stream(struct model *m, char *arena, size_t slot_bytes, struct pool *pool, struct err *err)
@@ -327,8 +345,8 @@ static int begin_stream(struct model *m, char *arena, size_t slot_bytes, struct 
 static void forget(struct model_storage *s, size_t layer)
 {
     for (size_t i = s->stream.first[layer]; i < s->stream.first[layer + 1]; i++)
-        for (int d = 0; d < 3 && s->loads[i].dest[d] && !in_place(&s->loads[i]); d++)
-            *s->loads[i].dest[d] = NULL;
+        for (size_t d = 0; d < s->loads[i].n_dests && !in_place(&s->loads[i]); d++)
+            *s->dests[s->loads[i].first_dest + d].to = NULL;
 }
 
 int model_use_layer(const struct model *m, size_t layer, struct err *err)

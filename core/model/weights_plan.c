@@ -13,32 +13,58 @@ struct binder {
     struct model *m;
     const struct arch *arch;
     const struct tensor_set *set;
-    const char *prefix; /* Hugging Face: the row's, or "" for a base model */
+    char prefix[TENSOR_NAME_MAX]; /* Hugging Face: one of the row's, or "" for a base model */
     bool gguf;
-    bool *used;   /* [set->n] */
-    size_t layer; /* that is being bound, or NO_LAYER */
+    bool *used;           /* [set->n] */
+    size_t layer, expert; /* that are being bound; NO_LAYER outside the blocks */
     struct err *err;
 };
 
-static void name_of(const struct binder *b, enum role role, size_t layer, const char *suffix, char out[TENSOR_NAME_MAX])
+static const struct row_order as_they_are = { .kind = ROWS_AS_THEY_ARE };
+
+/* --- names --- */
+
+static const char *spellings_of(const struct binder *b, enum role role)
 {
-    const char *prefix = b->gguf || role == ROLE_UNEMBED ? "" : b->prefix;
-    tensor_name(out, prefix, b->gguf ? role_gguf_name(role) : b->arch->names[role], layer, suffix);
+    const char *text = b->gguf ? role_gguf_name(role) : b->arch->names[role];
+    return text ? text : "";
 }
 
-static const struct tensor *find(const struct binder *b, enum role role, size_t layer, const char *suffix)
+/* The tensor of a role; with `tried` not NULL, the first name that was tried. */
+static const struct tensor *look(const struct binder *b, enum role role, const char *suffix, char *tried)
 {
-    char name[TENSOR_NAME_MAX];
-    name_of(b, role, layer, suffix, name);
-    return tensor_set_find(b->set, name);
+    const char *cursor = spellings_of(b, role), *prefix = b->gguf ? "" : b->prefix;
+    char spelling[TENSOR_NAME_MAX], name[TENSOR_NAME_MAX];
+    size_t layer = b->layer == NO_LAYER ? 0 : b->layer;
+    for (size_t i = 0; next_spelling(&cursor, spelling); i++) {
+        bool head = role >= FIRST_HEAD_ROLE;
+        tensor_name(name, head ? "" : prefix, spelling, layer, b->expert, suffix);
+        if (!i && tried)
+            snprintf(tried, TENSOR_NAME_MAX, "%s", name);
+        const struct tensor *t = tensor_set_find(b->set, name);
+        if (!t && head && *prefix) {
+            tensor_name(name, prefix, spelling, layer, b->expert, suffix);
+            t = tensor_set_find(b->set, name);
+        }
+        if (t)
+            return t;
+    }
+    return NULL;
 }
 
-static int missing(const struct binder *b, enum role role, size_t layer, const char *suffix)
+static const struct tensor *find(const struct binder *b, enum role role, const char *suffix)
 {
-    char name[TENSOR_NAME_MAX];
-    name_of(b, role, layer, suffix, name);
+    return look(b, role, suffix, NULL);
+}
+
+static int missing(const struct binder *b, enum role role, const char *suffix)
+{
+    char name[TENSOR_NAME_MAX] = "";
+    look(b, role, suffix, name);
     return err_set(b->err, ERR_FORMAT, "%s: tensor \"%s\" is missing", b->m->path, name);
 }
+
+/* --- shapes --- */
 
 static void add_shape(char *text, size_t size, int n_dims, const size_t *dims)
 {
@@ -72,154 +98,281 @@ static int check(const struct binder *b, const struct tensor *t, int n_dims, con
     }
 }
 
-/* *out is the new load, valid until the next one is added. */
-static int add_load(struct binder *b, const struct tensor *t, size_t pair_heads, struct load **out)
+/* --- loads --- */
+
+static int add_part(struct binder *b, const struct tensor *t, size_t first, size_t n, size_t rows,
+                    struct row_order order, float plus)
 {
     struct model_storage *s = b->m->storage;
     if (!mem_grow(&s->loads, &s->loads_capacity, s->n_loads + 1, sizeof *s->loads))
         return err_nomem(b->err, "the list of weights");
-    *out = &s->loads[s->n_loads++];
-    **out = (struct load){ .tensor = t, .pair_heads = pair_heads, .layer = b->layer };
+    s->loads[s->n_loads++] = (struct load){ .tensor = t,
+                                            .first = first,
+                                            .n = n,
+                                            .rows = rows,
+                                            .order = order,
+                                            .plus = plus,
+                                            .layer = b->layer,
+                                            .first_dest = s->n_dests };
     b->used[t - b->set->tensors] = true;
-    b->m->n_parameters += t->n;
+    b->m->n_parameters += n;
     return 0;
 }
 
-static int bind_vector(struct binder *b, enum role role, size_t layer, const char *suffix, size_t n, size_t pair_heads,
-                       struct load **out)
+static int add_load(struct binder *b, const struct tensor *t, struct row_order order, float plus)
 {
-    const struct tensor *t = find(b, role, layer, suffix);
+    return add_part(b, t, 0, t->n, t->n_dims > 1 || order.kind ? t->dims[0] : 1, order, plus);
+}
+
+/* *to will be the newest load's numbers from `offset` on. */
+static int add_dest(struct binder *b, const float **to, size_t offset)
+{
+    struct model_storage *s = b->m->storage;
+    if (!mem_grow(&s->dests, &s->dests_capacity, s->n_dests + 1, sizeof *s->dests))
+        return err_nomem(b->err, "the list of weights");
+    s->dests[s->n_dests++] = (struct load_dest){ to, offset };
+    s->loads[s->n_loads - 1].n_dests++;
+    return 0;
+}
+
+static int bind_vector(struct binder *b, enum role role, const char *suffix, size_t n, struct row_order order,
+                       const float **to)
+{
+    const struct tensor *t = find(b, role, suffix);
     if (!t)
-        return missing(b, role, layer, suffix);
+        return missing(b, role, suffix);
     int rc = check(b, t, 1, &n);
-    if (!rc && pair_heads && dtype_block_elements(t->dtype) > 1)
+    if (!rc && order.kind && dtype_block_elements(t->dtype) > 1)
         rc = err_set(b->err, ERR_UNSUPPORTED, "%s: tensor \"%s\" is %s: a bias in blocks is not supported", b->m->path,
                      t->name, dtype_name(t->dtype));
-    return rc ? rc : add_load(b, t, pair_heads, out);
+    rc = rc ? rc : add_load(b, t, order, 0);
+    return rc ? rc : add_dest(b, to, 0);
 }
 
-static int bind_norm(struct binder *b, enum role role, size_t layer, struct norm_weights *norm)
+/* Whether the role must have a bias, or may and has. */
+static bool has_bias(const struct binder *b, enum role role)
 {
-    struct load *load;
-    size_t d = b->m->config.d_model;
-    int rc = bind_vector(b, role, layer, ".weight", d, 0, &load);
-    if (rc)
-        return rc;
-    load->dest[0] = &norm->gain;
-    if (b->arch->norm != NORM_LAYER)
+    const struct model_storage *s = b->m->storage;
+    uint64_t bit = (uint64_t)1 << role;
+    return (s->biased & bit) || ((s->maybe_biased & bit) && find(b, role, ".bias"));
+}
+
+/* Gain and bias as wide as `width`, or as a matrix [heads, width / heads]. */
+static int bind_gain(struct binder *b, enum role role, size_t heads, size_t width, struct norm_weights *norm)
+{
+    const struct tensor *t = find(b, role, ".weight");
+    if (b->arch->no_gains)
         return 0;
-    if ((rc = bind_vector(b, role, layer, ".bias", d, 0, &load)))
-        return rc;
-    load->dest[0] = &norm->bias;
-    return 0;
-}
-
-/* A bias of the role where it must or may have one. *out stays NULL where there is none. */
-static int bind_bias(struct binder *b, enum role role, size_t layer, size_t n, size_t pair_heads, struct load **out)
-{
-    unsigned bit = 1u << role;
-    *out = NULL;
-    if (!(b->m->storage->biased & bit) && !((b->m->storage->maybe_biased & bit) && find(b, role, layer, ".bias")))
-        return 0;
-    return bind_vector(b, role, layer, ".bias", n, pair_heads, out);
-}
-
-/* The whole tensor of n_out rows; w gets its geometry. */
-static int bind_weight(struct binder *b, enum role role, size_t layer, size_t n_out, size_t n_in, size_t pair_heads,
-                       struct matrix *w, struct load **out)
-{
-    const struct tensor *t = find(b, role, layer, ".weight");
     if (!t)
-        return missing(b, role, layer, ".weight");
-    bool in_major = b->arch->in_major && !b->gguf;
+        return missing(b, role, ".weight");
+    int rc = heads > 1 ? check(b, t, 2, (size_t[]){ heads, width / heads }) : check(b, t, 1, &width);
+    rc = rc ? rc : add_load(b, t, as_they_are, b->arch->gains_less_one && !b->gguf ? 1 : 0);
+    rc = rc ? rc : add_dest(b, &norm->gain, 0);
+    return rc || !has_bias(b, role) ? rc : bind_vector(b, role, ".bias", width, as_they_are, &norm->bias);
+}
+
+static int bind_norm(struct binder *b, bool there, enum role role, struct norm_weights *norm)
+{
+    return there ? bind_gain(b, role, 1, b->m->config.d_model, norm) : 0;
+}
+
+static bool in_blocks(const struct binder *b)
+{
+    return b->layer != NO_LAYER;
+}
+
+/* The tensor of a matrix as the next load, w its geometry; where its numbers go is still to be said. */
+static int begin_matrix(struct binder *b, enum role role, size_t n_out, size_t n_in, struct row_order order,
+                        struct matrix *w)
+{
+    const struct tensor *t = find(b, role, ".weight");
+    if (!t)
+        return missing(b, role, ".weight");
+    bool in_major = b->arch->in_major && !b->gguf && in_blocks(b);
     int rc = check(b, t, 2, in_major ? (size_t[]){ n_in, n_out } : (size_t[]){ n_out, n_in });
     if (rc)
         return rc;
     *w = (struct matrix){ .n_out = n_out, .n_in = n_in, .stride = in_major ? n_out : n_in, .in_major = in_major };
-    return add_load(b, t, pair_heads, out);
+    return add_load(b, t, order, 0);
 }
 
-static int bind_matrix(struct binder *b, enum role role, size_t layer, size_t n_out, size_t n_in, size_t pair_heads,
+static int bind_matrix(struct binder *b, enum role role, size_t n_out, size_t n_in, struct row_order order,
                        struct matrix *w, const float **bias)
 {
-    struct load *load;
-    int rc = bind_weight(b, role, layer, n_out, n_in, pair_heads, w, &load);
-    if (rc)
-        return rc;
-    load->dest[0] = &w->data;
-    if ((rc = bind_bias(b, role, layer, n_out, pair_heads, &load)))
-        return rc;
-    if (load)
-        load->dest[0] = bias;
-    return 0;
+    int rc = begin_matrix(b, role, n_out, n_in, order, w);
+    rc = rc ? rc : add_dest(b, &w->data, 0);
+    return rc || !has_bias(b, role) ? rc : bind_vector(b, role, ".bias", n_out, order, bias);
 }
 
-/* One tensor with the outputs of q, then k, then v; each becomes a view of it. */
-static int bind_fused(struct binder *b, size_t layer, struct layer *w)
+/* Parts of one tensor, one after another in its outputs; each becomes a view of it. */
+struct view {
+    struct matrix *w;
+    const float **bias;
+    size_t n_out;
+};
+
+static int bind_views(struct binder *b, enum role role, const struct view *views, size_t n, size_t n_in,
+                      struct row_order order)
 {
-    const struct model_config *c = &b->m->config;
-    size_t n_q = c->n_heads * c->d_head, n_kv = c->n_kv_heads * c->d_head;
-    struct matrix *parts[3] = { &w->q, &w->k, &w->v };
-    const float **biases[3] = { &w->q_bias, &w->k_bias, &w->v_bias };
-    const size_t first[3] = { 0, n_q, n_q + n_kv }, n[3] = { n_q, n_kv, n_kv };
     struct matrix whole;
-    struct load *load;
-    int rc = bind_weight(b, ROLE_QKV, layer, n_q + 2 * n_kv, c->d_model, 0, &whole, &load);
-    if (rc)
-        return rc;
-    for (int i = 0; i < 3; i++) {
-        *parts[i] = whole;
-        parts[i]->n_out = n[i];
-        load->dest[i] = &parts[i]->data;
-        load->offset[i] = whole.in_major ? first[i] : first[i] * whole.stride;
+    size_t n_out = 0, first = 0;
+    for (size_t i = 0; i < n; i++)
+        n_out += views[i].n_out;
+    int rc = begin_matrix(b, role, n_out, n_in, order, &whole);
+    for (size_t i = 0; !rc && i < n; first += views[i++].n_out) {
+        *views[i].w = whole;
+        views[i].w->n_out = views[i].n_out;
+        rc = add_dest(b, &views[i].w->data, whole.in_major ? first : first * whole.stride);
     }
-    if ((rc = bind_bias(b, ROLE_QKV, layer, whole.n_out, 0, &load)))
+    if (rc || !has_bias(b, role))
         return rc;
-    for (int i = 0; load && i < 3; i++) {
-        load->dest[i] = biases[i];
-        load->offset[i] = first[i];
-    }
-    return 0;
+    rc = bind_vector(b, role, ".bias", n_out, order, views[0].bias);
+    first = views[0].n_out;
+    for (size_t i = 1; !rc && i < n; first += views[i++].n_out)
+        rc = add_dest(b, views[i].bias, first);
+    return rc;
 }
 
-static int bind_attention(struct binder *b, size_t layer, struct layer *w)
+/* --- blocks --- */
+
+static int bind_qkv(struct binder *b, struct layer *w)
 {
     const struct model_config *c = &b->m->config;
     size_t n_q = c->n_heads * c->d_head, n_kv = c->n_kv_heads * c->d_head, d = c->d_model;
+    bool fused = b->gguf ? find(b, ROLE_QKV, ".weight") != NULL : b->arch->names[ROLE_QKV] != NULL;
+    if (fused) {
+        struct row_order order = as_they_are;
+        if (b->arch->qkv == QKV_GROUPED && !b->gguf)
+            order = (struct row_order){ ROWS_GROUPED, c->n_kv_heads, c->n_heads / c->n_kv_heads, c->d_head };
+        const struct view views[] = { { &w->q, &w->q_bias, n_q },
+                                      { &w->k, &w->k_bias, n_kv },
+                                      { &w->v, &w->v_bias, n_kv } };
+        return bind_views(b, ROLE_QKV, views, 3, d, order);
+    }
     bool pairs = b->gguf && b->arch->gguf_pairs;
-    int rc;
-    if (b->arch->names[ROLE_QKV])
-        rc = bind_fused(b, layer, w);
-    else if (!(rc = bind_matrix(b, ROLE_Q, layer, n_q, d, pairs ? c->n_heads : 0, &w->q, &w->q_bias)) &&
-             !(rc = bind_matrix(b, ROLE_K, layer, n_kv, d, pairs ? c->n_kv_heads : 0, &w->k, &w->k_bias)))
-        rc = bind_matrix(b, ROLE_V, layer, n_kv, d, 0, &w->v, &w->v_bias);
-    return rc ? rc : bind_matrix(b, ROLE_O, layer, d, n_q, 0, &w->o, &w->o_bias);
+    struct row_order q = { pairs ? ROWS_PAIRED : ROWS_AS_THEY_ARE, c->n_heads, 0, 0 }, k = q;
+    k.groups = c->n_kv_heads;
+    int rc = bind_matrix(b, ROLE_Q, n_q, d, q, &w->q, &w->q_bias);
+    rc = rc ? rc : bind_matrix(b, ROLE_K, n_kv, d, k, &w->k, &w->k_bias);
+    return rc ? rc : bind_matrix(b, ROLE_V, n_kv, d, as_they_are, &w->v, &w->v_bias);
 }
 
-static int bind_layer(struct binder *b, size_t layer)
+static int bind_attention(struct binder *b, struct layer *w)
 {
     const struct model_config *c = &b->m->config;
-    struct layer *w = &b->m->layers[layer];
-    int rc;
-    if ((rc = bind_norm(b, ROLE_LN1, layer, &w->ln1)) || (rc = bind_attention(b, layer, w)) ||
-        (rc = bind_norm(b, ROLE_LN2, layer, &w->ln2)) ||
-        (c->gated_mlp &&
-         (rc = bind_matrix(b, ROLE_GATE, layer, c->d_mlp, c->d_model, 0, &w->mlp.gate, &w->mlp.gate_bias))) ||
-        (rc = bind_matrix(b, ROLE_UP, layer, c->d_mlp, c->d_model, 0, &w->mlp.up, &w->mlp.up_bias)))
-        return rc;
-    return bind_matrix(b, ROLE_DOWN, layer, c->d_model, c->d_mlp, 0, &w->mlp.down, &w->mlp.down_bias);
+    size_t n_q = c->n_heads * c->d_head, n_kv = c->n_kv_heads * c->d_head;
+    int rc = bind_qkv(b, w);
+    if (!rc && c->qk_norm) {
+        bool shared = c->qk_gain_shared, by_head = b->arch->qk_gains_by_head;
+        rc = bind_gain(b, ROLE_Q_NORM, by_head ? c->n_heads : 1, shared ? c->d_head : n_q, &w->q_norm);
+        rc = rc ? rc : bind_gain(b, ROLE_K_NORM, by_head ? c->n_kv_heads : 1, shared ? c->d_head : n_kv, &w->k_norm);
+    }
+    return rc ? rc : bind_matrix(b, ROLE_O, c->d_model, n_q, as_they_are, &w->o, &w->o_bias);
 }
 
-static int bind_table(struct binder *b, enum role role, size_t rows, const float **dest, struct load **out)
+/* gate, up and down of one MLP as wide as `width`; gate NO ROLE: plain. */
+static int bind_mlp(struct binder *b, enum role gate, enum role up, enum role down, size_t width, struct mlp_weights *w)
 {
-    const struct tensor *t = find(b, role, 0, ".weight");
+    size_t d = b->m->config.d_model;
+    int rc = b->m->config.gated_mlp ? bind_matrix(b, gate, width, d, as_they_are, &w->gate, &w->gate_bias) : 0;
+    rc = rc ? rc : bind_matrix(b, up, width, d, as_they_are, &w->up, &w->up_bias);
+    return rc ? rc : bind_matrix(b, down, d, width, as_they_are, &w->down, &w->down_bias);
+}
+
+static int bind_dense(struct binder *b, struct mlp_weights *w)
+{
+    const struct model_config *c = &b->m->config;
+    bool fused = c->gated_mlp && b->arch->names[ROLE_GATE_UP];
+    if (!fused)
+        return bind_mlp(b, ROLE_GATE, ROLE_UP, ROLE_DOWN, c->d_mlp, w);
+    const struct view views[] = { { &w->gate, &w->gate_bias, c->d_mlp }, { &w->up, &w->up_bias, c->d_mlp } };
+    int rc = bind_views(b, b->gguf ? ROLE_UP : ROLE_GATE_UP, views, 2, c->d_model, as_they_are);
+    return rc ? rc : bind_matrix(b, ROLE_DOWN, c->d_model, c->d_mlp, as_they_are, &w->down, &w->down_bias);
+}
+
+/* Expert e's part of a tensor of all experts, [n_experts, n_out, n_in]; ends[n] matrices stand in its outputs. */
+static int bind_stacked(struct binder *b, enum role role, struct matrix *const *parts, size_t n_parts, size_t n_out,
+                        size_t n_in)
+{
+    const char *suffix = find(b, role, "") ? "" : ".weight";
+    const struct tensor *t = find(b, role, suffix);
     if (!t)
-        return missing(b, role, 0, ".weight");
-    int rc = check(b, t, 2, (size_t[]){ rows, b->m->config.d_model });
-    if (rc || (rc = add_load(b, t, 0, out)))
+        return missing(b, role, suffix);
+    size_t all = n_parts * n_out * n_in;
+    int rc = check(b, t, 3, (size_t[]){ b->m->config.n_experts, n_parts * n_out, n_in });
+    rc = rc ? rc : add_part(b, t, b->expert * all, all, n_parts * n_out, as_they_are, 0);
+    for (size_t i = 0; !rc && i < n_parts; i++) {
+        *parts[i] = (struct matrix){ .n_out = n_out, .n_in = n_in, .stride = n_in };
+        rc = add_dest(b, &parts[i]->data, i * n_out * n_in);
+    }
+    return rc;
+}
+
+static int bind_expert(struct binder *b, struct mlp_weights *w)
+{
+    const struct model_config *c = &b->m->config;
+    if (find(b, ROLE_EXPERT_UP, ".weight"))
+        return bind_mlp(b, ROLE_EXPERT_GATE, ROLE_EXPERT_UP, ROLE_EXPERT_DOWN, c->d_mlp, w);
+    struct matrix *const gate_up[] = { &w->gate, &w->up }, *const down[] = { &w->down };
+    int rc;
+    if (find(b, ROLE_STACKED_GATE_UP, "") || find(b, ROLE_STACKED_GATE_UP, ".weight"))
+        rc = bind_stacked(b, ROLE_STACKED_GATE_UP, gate_up, 2, c->d_mlp, c->d_model);
+    else if (find(b, ROLE_STACKED_UP, ".weight")) {
+        rc = bind_stacked(b, ROLE_STACKED_GATE, gate_up, 1, c->d_mlp, c->d_model);
+        rc = rc ? rc : bind_stacked(b, ROLE_STACKED_UP, gate_up + 1, 1, c->d_mlp, c->d_model);
+    } else
+        return missing(b, ROLE_EXPERT_UP, ".weight");
+    return rc ? rc : bind_stacked(b, ROLE_STACKED_DOWN, down, 1, c->d_model, c->d_mlp);
+}
+
+/* The weight of the shared expert, [1, d_model]; GGUF has it as a vector. */
+static int bind_share(struct binder *b, struct layer *w)
+{
+    size_t d = b->m->config.d_model;
+    const struct tensor *t = find(b, ROLE_SHARED_SHARE, ".weight");
+    if (!t)
+        return missing(b, ROLE_SHARED_SHARE, ".weight");
+    int rc = t->n_dims == 1 ? check(b, t, 1, &d) : check(b, t, 2, (size_t[]){ 1, d });
+    w->shared_gate = (struct matrix){ .n_out = 1, .n_in = d, .stride = d };
+    rc = rc ? rc : add_load(b, t, as_they_are, 0);
+    return rc ? rc : add_dest(b, &w->shared_gate.data, 0);
+}
+
+static int bind_experts(struct binder *b, struct layer *w)
+{
+    struct model_config *c = &b->m->config;
+    w->experts = b->m->storage->experts + b->layer * c->n_experts;
+    int rc = bind_matrix(b, ROLE_ROUTER, c->n_experts, c->d_model, as_they_are, &w->router, NULL);
+    for (b->expert = 0; !rc && b->expert < c->n_experts; b->expert++)
+        rc = bind_expert(b, &w->experts[b->expert]);
+    b->expert = 0;
+    if (rc || !c->d_shared)
         return rc;
-    (*out)->dest[0] = dest;
-    return 0;
+    rc = bind_mlp(b, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN, c->d_shared, &w->mlp);
+    return rc ? rc : bind_share(b, w);
+}
+
+static int bind_layer(struct binder *b, struct layer *w)
+{
+    const struct model_config *c = &b->m->config;
+    int rc = bind_norm(b, c->ln1 && !w->no_ln1, ROLE_LN1, &w->ln1);
+    rc = rc ? rc : bind_attention(b, w);
+    rc = rc ? rc : bind_norm(b, c->sublayer_norms, ROLE_LN1_POST, &w->ln1_post);
+    rc = rc ? rc : bind_norm(b, c->ln2, ROLE_LN2, &w->ln2);
+    rc = rc ? rc : c->n_experts ? bind_experts(b, w) : bind_dense(b, &w->mlp);
+    return rc ? rc : bind_norm(b, c->sublayer_norms, ROLE_LN2_POST, &w->ln2_post);
+}
+
+/* --- embedding and head --- */
+
+static int bind_table(struct binder *b, enum role role, size_t rows, size_t width, const float **to)
+{
+    const struct tensor *t = find(b, role, ".weight");
+    if (!t)
+        return missing(b, role, ".weight");
+    int rc = check(b, t, 2, (size_t[]){ rows, width });
+    rc = rc ? rc : add_load(b, t, as_they_are, 0);
+    return rc ? rc : add_dest(b, to, 0);
 }
 
 static bool same_bytes(const struct tensor *a, const struct tensor *b)
@@ -231,48 +384,79 @@ static bool same_bytes(const struct tensor *a, const struct tensor *b)
  * Embedding and unembedding. GGUF has no key for tying: a missing or equal output tensor is tied. With config.json,
  * a second copy must be equal, since versions of transformers disagree about which of two different ones counts.
  */
-static int bind_embeddings(struct binder *b)
+static int bind_vocabulary(struct binder *b)
 {
     struct model *m = b->m;
     struct model_config *c = &m->config;
-    struct load *load, *output;
-    int rc = bind_table(b, ROLE_EMBED, c->d_vocab, &m->embed, &load);
-    if (rc)
+    int rc = bind_table(b, ROLE_EMBED, c->d_vocab, c->d_embed, &m->embed);
+    if (rc || !c->unembedding)
         return rc;
-    m->unembed = (struct matrix){ .n_out = c->d_vocab, .n_in = c->d_model, .stride = c->d_model };
-    const struct tensor *copy = find(b, ROLE_UNEMBED, 0, ".weight");
-    bool same = copy && same_bytes(copy, load->tensor);
+    const struct tensor *copy = find(b, ROLE_UNEMBED, ".weight");
+    m->unembed = (struct matrix){ .n_out = c->d_vocab, .n_in = c->d_embed, .stride = c->d_embed };
+    bool same = copy && same_bytes(copy, find(b, ROLE_EMBED, ".weight"));
     if (b->gguf)
         c->tied = !copy || same;
     else if (!c->tied && !copy)
         return err_set(b->err, ERR_FORMAT,
-                       "%s: tensor \"lm_head.weight\" is missing and tie_word_embeddings is false: was the model saved "
+                       "%s: tensor \"%s.weight\" is missing and tie_word_embeddings is false: was the model saved "
                        "without its language-model head?",
-                       m->path);
+                       m->path, spellings_of(b, ROLE_UNEMBED));
     else if (c->tied && copy && !same)
         return err_set(b->err, ERR_FORMAT,
-                       "%s: tie_word_embeddings is true, but tensor \"lm_head.weight\" differs from the embedding",
-                       m->path);
-    if (c->tied) {
-        load->dest[1] = &m->unembed.data;
-        if (copy)
-            b->used[copy - b->set->tensors] = true;
-    } else if ((rc = bind_table(b, ROLE_UNEMBED, c->d_vocab, &m->unembed.data, &output)))
-        return rc;
-    if (c->position != POSITION_LEARNED)
-        return 0;
-    return bind_table(b, ROLE_POSITIONS, c->n_ctx, &m->pos_embed, &output);
+                       "%s: tie_word_embeddings is true, but tensor \"%s\" differs from the embedding", m->path,
+                       copy->name);
+    if (!c->tied)
+        return bind_table(b, ROLE_UNEMBED, c->d_vocab, c->d_embed, &m->unembed.data);
+    if (copy)
+        b->used[copy - b->set->tensors] = true;
+    return add_dest(b, &m->unembed.data, 0);
 }
+
+static int bind_embedding(struct binder *b)
+{
+    struct model *m = b->m;
+    struct model_config *c = &m->config;
+    size_t width = model_embed_width(c);
+    int rc = bind_vocabulary(b);
+    if (!rc && c->position == POSITION_LEARNED)
+        rc = bind_table(b, ROLE_POSITIONS, c->n_ctx + c->position_offset, width, &m->pos_embed);
+    if (!rc && c->n_token_types)
+        rc = bind_table(b, ROLE_TYPES, c->n_token_types, width, &m->type_embed);
+    if (!rc && c->embed_norm)
+        rc = bind_gain(b, ROLE_EMBED_NORM, 1, width, &m->embed_norm);
+    if (!rc && c->d_embed != c->d_model)
+        rc = bind_matrix(b, ROLE_PROJECT_IN, c->d_model, c->d_embed, as_they_are, &m->project_in, &m->project_in_bias);
+    return rc;
+}
+
+static int bind_head(struct binder *b)
+{
+    struct model *m = b->m;
+    struct model_config *c = &m->config;
+    int rc = bind_norm(b, c->final_norm, ROLE_LN_FINAL, &m->ln_final);
+    if (rc || !c->unembedding)
+        return rc;
+    if (c->head_transform || c->d_embed != c->d_model)
+        rc = bind_matrix(b, ROLE_HEAD_DENSE, c->d_embed, c->d_model, as_they_are, &m->head.dense, &m->head.bias);
+    if (!rc && c->head_transform)
+        rc = bind_gain(b, ROLE_HEAD_NORM, 1, c->d_embed, &m->head.norm);
+    if (!rc && has_bias(b, ROLE_UNEMBED))
+        return bind_vector(b, ROLE_UNEMBED, ".bias", c->d_vocab, as_they_are, &m->unembed_bias);
+    return rc || !*spellings_of(b, ROLE_UNEMBED_BIAS)
+               ? rc
+               : bind_vector(b, ROLE_UNEMBED_BIAS, "", c->d_vocab, as_they_are, &m->unembed_bias);
+}
+
+/* --- all of it --- */
 
 static bool ignored(const struct binder *b, const char *name)
 {
     if (b->gguf) /* config_from_gguf has read it */
         return !strcmp(name, GGUF_ROPE_DIVISORS) && b->m->n_ropes;
     size_t n = strlen(b->prefix);
-    if (strncmp(name, b->prefix, n))
-        return false;
     for (const char *const *pattern = b->arch->ignored; *pattern; pattern++)
-        if (tensor_name_matches(name + n, *pattern))
+        if (tensor_name_matches(name, *pattern) ||
+            (!strncmp(name, b->prefix, n) && tensor_name_matches(name + n, *pattern)))
             return true;
     return false;
 }
@@ -287,29 +471,57 @@ static int refuse_unused(const struct binder *b)
     return 0;
 }
 
+/* What the config leaves to the files: a second norm of a parallel block (Falcon), a head (encoders). */
+static void read_presence(struct binder *b)
+{
+    struct model_config *c = &b->m->config;
+    b->layer = 0;
+    if (b->arch->ln2_if_there && c->block == BLOCK_PARALLEL)
+        c->ln2 = find(b, ROLE_LN2, ".weight");
+    b->layer = NO_LAYER;
+    if (c->head_transform && !find(b, ROLE_HEAD_DENSE, ".weight"))
+        c->head_transform = c->unembedding = false;
+}
+
 static int bind_all(struct binder *b)
 {
-    int rc = bind_embeddings(b);
-    for (size_t l = 0; !rc && l < b->m->config.n_layers; l++) {
-        b->layer = l;
-        rc = bind_layer(b, l);
+    struct model *m = b->m;
+    size_t n_experts;
+    read_presence(b);
+    if (m->config.n_experts) {
+        if (size_mul(m->config.n_layers, m->config.n_experts, &n_experts))
+            m->storage->experts = mem_zeroed(n_experts, sizeof *m->storage->experts);
+        if (!m->storage->experts)
+            return err_nomem(b->err, "experts");
     }
+    int rc = bind_embedding(b);
+    for (b->layer = 0; !rc && b->layer < m->config.n_layers; b->layer++)
+        rc = bind_layer(b, &m->layers[b->layer]);
     b->layer = NO_LAYER;
-    if (rc || (rc = bind_norm(b, ROLE_LN_FINAL, 0, &b->m->ln_final)))
-        return rc;
-    return refuse_unused(b);
+    rc = rc ? rc : bind_head(b);
+    return rc ? rc : refuse_unused(b);
+}
+
+/* One of the row's prefixes, or none, as the embedding says. */
+static void find_prefix(struct binder *b)
+{
+    char first[TENSOR_NAME_MAX] = "";
+    for (const char *cursor = b->arch->prefix; next_spelling(&cursor, b->prefix);) {
+        if (!first[0])
+            snprintf(first, sizeof first, "%s", b->prefix);
+        if (find(b, ROLE_EMBED, ".weight"))
+            return;
+    }
+    b->prefix[0] = '\0';
+    if (!find(b, ROLE_EMBED, ".weight"))
+        snprintf(b->prefix, sizeof b->prefix, "%s", first); /* so that the message shows the usual name */
 }
 
 int weights_plan(struct model *m, struct err *err)
 {
     struct binder b = { .m = m, .arch = m->storage->arch, .set = model_tensors(m), .layer = NO_LAYER, .err = err };
     b.gguf = m->storage->gguf != NULL;
-    b.prefix = b.arch->prefix;
-    if (!find(&b, ROLE_EMBED, 0, ".weight")) {
-        b.prefix = "";
-        if (!find(&b, ROLE_EMBED, 0, ".weight"))
-            b.prefix = b.arch->prefix; /* so that the message shows the usual name */
-    }
+    find_prefix(&b);
     b.used = mem_zeroed(b.set->n, sizeof *b.used);
     if (!b.used)
         return err_nomem(err, "the list of weights");

@@ -363,7 +363,6 @@ static void keys_that_change_the_mathematics_are_refused_by_name(void **state)
     static const struct {
         const char *base, *change;
     } cases[] = {
-        { gpt2, "{\"scale_attn_by_inverse_layer_idx\":true}" },
         { gpt2, "{\"add_cross_attention\":true}" },
         { gpt2, "{\"attention_bias\":true}" },
         { gpt2, "{\"alibi\":true}" },
@@ -405,7 +404,7 @@ static void keys_that_change_the_mathematics_are_refused_by_name(void **state)
 static void rope_settings_are_checked(void **state)
 {
     (void)state;
-    static const char *const types[] = { "yarn", "dynamic", "longrope", "su", "ntk", "proportional" };
+    static const char *const types[] = { "dynamic", "ntk", "proportional" };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char change[128], message[64];
         snprintf(change, sizeof change, "{\"rope_scaling\":{\"type\":\"%s\",\"factor\":2.0}}", types[i]);
@@ -423,6 +422,9 @@ static void rope_settings_are_checked(void **state)
                           LLAMA3("\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
                                  "\"original_max_position_embeddings\":0"),
                           ERR_FORMAT, "original_max_position_embeddings");
+    assert_change_refused(tinyllama, "{\"rope_scaling\":{\"type\":\"longrope\"}}", ERR_FORMAT,
+                          "need \"short_factor\", 32 numbers");
+    assert_change_refused(tinyllama, "{\"rope_scaling\":{\"type\":\"yarn\"}}", ERR_FORMAT, "need \"factor\"");
     assert_change_refused(tinyllama, "{\"rope_scaling\":[]}", ERR_FORMAT, "\"rope_scaling\" must be an object");
     assert_change_refused(tinyllama, "{\"rope_theta\":0}", ERR_FORMAT, "\"rope_theta\"");
     assert_change_refused(tinyllama, "{\"rope_theta\":-3}", ERR_FORMAT, "\"rope_theta\"");
@@ -451,7 +453,7 @@ static void sizes_are_checked(void **state)
     assert_change_refused(tinyllama, "{\"num_attention_heads\":7}", ERR_FORMAT, "is no multiple of");
     assert_change_refused(tinyllama, "{\"num_key_value_heads\":5}", ERR_FORMAT, "32 attention heads cannot share 5");
     assert_change_refused(tinyllama, "{\"num_key_value_heads\":64}", ERR_FORMAT, "cannot share 64");
-    assert_change_refused(tinyllama, "{\"head_dim\":63}", ERR_FORMAT, "63 dimensions are odd");
+    assert_change_refused(tinyllama, "{\"head_dim\":63}", ERR_FORMAT, "63 of 63 dimensions of a head cannot rotate");
     assert_change_refused(tinyllama, "{\"head_dim\":65536}", ERR_UNSUPPORTED, "wider than the limit");
     assert_change_refused(tinyllama, "{\"rms_norm_eps\":-1e-5}", ERR_FORMAT, "epsilon");
     assert_change_refused(tinyllama, "{\"rms_norm_eps\":\"1e-5\"}", ERR_FORMAT, "rms_norm_eps");
