@@ -16,7 +16,9 @@ const char *model_known_families(void)
     static char text[1024];
     size_t used = 0;
     const struct arch *arch;
-    for (size_t i = 0; !text[0] && (arch = arch_row(i)) && used < sizeof text; i++)
+    if (text[0])
+        return text;
+    for (size_t i = 0; (arch = arch_row(i)) && used < sizeof text; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", i ? ", " : "", arch->name);
     return text;
 }

@@ -250,7 +250,7 @@ static enum site find_name(struct piece name, bool per_layer, const struct model
     }
     for (size_t i = 0; per_layer && i < N_BRIDGE_ALIASES; i++)
         if (equals(name, bridge_aliases[i].name))
-            found = better(found, bridge_aliases[i].site, config);
+            found = better(found, (int)bridge_aliases[i].site, config);
     return found;
 }
 
