@@ -72,42 +72,96 @@ static int32_t id_of_token(const struct tokenizer *tok, const json_t *tokenizer_
     return json_is_string(value) ? tokenizer_find(tok, json_string_value(value), json_string_length(value)) : -1;
 }
 
-static int set_bos_eos(struct model *m, const struct source *source, const json_t *config, struct err *err)
+/* *out stays NULL where the folder has no such file. */
+static int read_settings(const struct source *source, const char *name, json_t **out, struct err *err)
 {
-    static const char name[] = "tokenizer_config.json";
-    json_t *settings = NULL;
-    if (source_has(source, name)) {
-        struct file_map map;
-        int rc = source_open_settings(source, name, &map, err);
-        if (rc)
-            return rc;
-        rc = json_parse(map.data, map.size, map.name, &settings, err);
-        file_map_close(&map);
-        if (rc)
-            return rc;
-    }
+    struct file_map map;
+    *out = NULL;
+    if (!source_has(source, name))
+        return 0;
+    int rc = source_open_settings(source, name, &map, err);
+    if (rc)
+        return rc;
+    rc = json_parse(map.data, map.size, map.name, out, err);
+    file_map_close(&map);
+    return rc;
+}
+
+static void set_bos_eos(struct model *m, const json_t *settings, const json_t *config)
+{
     size_t n = tokenizer_size(m->tokenizer);
     int32_t bos = id_of_token(m->tokenizer, settings, "bos_token");
     int32_t eos = id_of_token(m->tokenizer, settings, "eos_token");
-    json_decref(settings);
     tokenizer_set_bos_eos(m->tokenizer, bos >= 0 ? bos : id_in_config(config, "bos_token_id", n),
                           eos >= 0 ? eos : id_in_config(config, "eos_token_id", n));
-    return 0;
 }
 
-int tokens_open_folder(struct model *m, const struct source *source, const json_t *config, struct err *err)
+static int open_json(struct model *m, const struct source *source, struct err *err)
 {
     struct file_map map;
-    if (!source_has(source, "tokenizer.json"))
-        return 0;
     int rc = source_open(source, "tokenizer.json", &map, err);
     if (rc)
         return rc;
     if (!(rc = tokenizer_open_json(&m->tokenizer, map.data, map.size, map.name, err)) &&
-        !(rc = check_size(m, map.name, err))) {
+        !(rc = check_size(m, map.name, err)))
         file_sha256(map.data, map.size, m->tokenizer_sha256);
-        rc = set_bos_eos(m, source, config, err);
-    }
     file_map_close(&map);
+    return rc;
+}
+
+/* A file of a folder without tokenizer.json; its bytes go to `all`, behind their number. */
+static int open_file(const struct source *source, const char *name, struct file_map *map, struct tokenizer_file *file,
+                     struct strbuf *all, struct err *err)
+{
+    int rc = source_open(source, name, map, err);
+    if (rc)
+        return rc;
+    *file = (struct tokenizer_file){ (const char *)map->data, map->name, map->size };
+    strbuf_add(all, &map->size, sizeof map->size);
+    strbuf_add(all, map->data, map->size);
+    return strbuf_failed(all) ? err_nomem(err, "the tokenizer's hash") : 0;
+}
+
+/* vocab.txt, or vocab.json and merges.txt. */
+static int open_files(struct model *m, const struct source *source, const json_t *settings, const json_t *config,
+                      struct err *err)
+{
+    static const char *const names[] = { "special_tokens_map.json", "added_tokens.json" };
+    bool lines = source_has(source, "vocab.txt");
+    struct tokenizer_files files = { .config = settings };
+    struct file_map vocab = { 0 }, merges = { 0 };
+    struct strbuf all = STRBUF_INIT;
+    json_t *parsed[2] = { NULL };
+    int rc = json_get_string(config, "config.json", "model_type", &files.model_type, err);
+    if (!rc)
+        rc = open_file(source, lines ? "vocab.txt" : "vocab.json", &vocab, &files.vocab, &all, err);
+    if (!rc && !lines)
+        rc = open_file(source, "merges.txt", &merges, &files.merges, &all, err);
+    for (int i = 0; !rc && i < 2; i++)
+        rc = read_settings(source, names[i], &parsed[i], err);
+    files.specials = parsed[0];
+    files.added = parsed[1];
+    if (!rc && !(rc = tokenizer_open_files(&m->tokenizer, &files, err)) && !(rc = check_size(m, vocab.name, err)))
+        file_sha256(strbuf_text(&all), all.len, m->tokenizer_sha256);
+    strbuf_release(&all);
+    json_decref(parsed[0]);
+    json_decref(parsed[1]);
+    file_map_close(&vocab);
+    file_map_close(&merges);
+    return rc;
+}
+
+int tokens_open_folder(struct model *m, const struct source *source, const json_t *config, struct err *err)
+{
+    json_t *settings;
+    bool whole = source_has(source, "tokenizer.json");
+    if (!whole && !source_has(source, "vocab.txt") && !source_has(source, "vocab.json"))
+        return 0;
+    int rc = read_settings(source, "tokenizer_config.json", &settings, err);
+    if (!rc)
+        rc = whole ? open_json(m, source, err) : open_files(m, source, settings, config, err);
+    if (!rc)
+        set_bos_eos(m, settings, config);
+    json_decref(settings);
     return rc;
 }

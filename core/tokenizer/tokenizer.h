@@ -18,6 +18,7 @@
 #define STRATA_TOKENIZER_TOKENIZER_H
 
 #include "core/base/err.h"
+#include "core/base/json.h"
 #include "core/formats/gguf.h"
 
 #include <stdbool.h>
@@ -49,6 +50,23 @@ void tokens_release(struct tokens *t);
 void tokens_clear(struct tokens *t); /* n = 0, memory kept */
 
 int tokenizer_open_json(struct tokenizer **out, const void *data, size_t size, const char *name, struct err *err);
+/*
+ * What a folder without tokenizer.json has: vocab.txt, or vocab.json and merges.txt, and settings, NULL where there are
+ * none. As transformers reads them for a model of this type (config.json's model_type); ERR_UNSUPPORTED for others.
+ * RoBERTa's <mask> takes the space before it, as in the tokenizer.json that its models have.
+ */
+struct tokenizer_file {
+    const char *data, *name; /* data NULL: absent */
+    size_t size;
+};
+struct tokenizer_files {
+    struct tokenizer_file vocab, merges; /* merges: with a vocab.json */
+    const json_t *config;                /* tokenizer_config.json */
+    const json_t *specials;              /* special_tokens_map.json */
+    const json_t *added;                 /* added_tokens.json */
+    const char *model_type;
+};
+int tokenizer_open_files(struct tokenizer **out, const struct tokenizer_files *files, struct err *err);
 /* From tokenizer.ggml.* metadata; an unknown or absent tokenizer.ggml.pre is an error. Copies what it needs. */
 int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err);
 void tokenizer_free(struct tokenizer *tok); /* NULL is fine */
