@@ -110,3 +110,20 @@ load common
     expect 1 "bare: has no tokenizer"
     one_line
 }
+
+@test "a folder with vocab.json and merges.txt in place of tokenizer.json" {
+    mkdir plain
+    cp "$ROOT"/tests/golden/models/gpt2/{config.json,model.safetensors} plain
+    echo '{"a":0,"b":1,"ab":2,"Ġ":3,"Ġab":4,"<|endoftext|>":5}' >plain/vocab.json
+    printf '#version: 0.2\na b\nĠ ab\n' >plain/merges.txt
+    strata tokenize -m plain "ab ab<|endoftext|>b" --json
+    expect 0
+    check 'd["ids"] == [2, 4, 5, 1] and d["begin"] == [0, 2, 5, 18] and d["text"][1] == " ab"'
+    echo '{"add_bos_token":true}' >plain/tokenizer_config.json
+    strata tokenize -m plain "ab" --json
+    check 'd["ids"] == [5, 2]'
+    echo 'a' >>plain/merges.txt
+    strata tokenize -m plain "ab"
+    expect 1 "plain/merges.txt: line 4 is not two tokens with a space between"
+    one_line
+}
