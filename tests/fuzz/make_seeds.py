@@ -4,6 +4,7 @@
 Seeds come from the tiny model, the golden tests' fixtures and the texts below; only small ones, since the fuzzer is
 quicker on them. Where a target takes its first byte as a choice, `choice` puts it there.
 """
+import base64
 import json
 import os
 import struct
@@ -168,11 +169,23 @@ def tokenizers():
     for key, values in parts.items():
         for value in values:
             put("tokenizer_json", f"{key}_{value['type']}_{value.get('behavior', '')}", json.dumps({**base, key: value}))
+    units = [0] * 256  # a map of 'a' to "x": the root, the unit that 'a' leads to, its leaf
+    units[97] = 97 | 1 << 8 | 2 << 10
+    charsmap = struct.pack("<I256I", 1024, *units) + b"x\0"
+    pieces = [["<unk>", 0.0], ["x", -1.5], ["\u2581x", -2.25], ["e", -3.0]] + [[f"<0x{byte:02X}>", -9.0] for byte in range(256)]
+    put("tokenizer_json", "sentencepiece", json.dumps({"version": "1.0", "added_tokens": [],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
+            {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}]},
+        "decoder": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": True}}))
     texts = ["The Eiffel Tower is located in the city of Paris.", "  two  spaces\n\n\ttab ", "don't I'LL 12345 3.14",
              "e\u0301 \u00e9 \u1e9b\u0323 \ufb01", "\u4f60\u597d\u3000\u4e16\u754c", "\U0001f469\u200d\U0001f373 \u2028x",
              "<|endoftext|><s></s>[MASK]", "a" * 300, "\ud55c\uad6d\uc5b4 \u0939\u093f\u0928\u094d\u0926\u0940", "", "\u00a0\u0085\u200b"]
     for i, text in enumerate(texts):
-        put("tokenize", f"text_{i}", text, i % 4 + 64 * (i % 2))
+        put("tokenize", f"text_{i}", text, i % 10 + 10 * (i % 2))
     put("tokenize", "no_utf8", b"ab\xff\xfe\xc0\xaf\xed\xa0\x80", 1)
 
 
