@@ -163,7 +163,7 @@ static int show(const struct job *job, const struct trace_report *r, struct err 
     if (job->cli->json)
         trace_report_json(r, &text);
     else
-        trace_report_text(r, job->colour, &text);
+        trace_report_text(r, job->colour, false, &text);
     int rc = cli_print(&text, err);
     strbuf_release(&text);
     return rc;

@@ -479,8 +479,10 @@ static void take_events(struct stages_subjects *out, const struct extraction *x,
                 extraction_events(extraction_tops(x, d, (enum extraction_sublayer)part), answer, x->n_layers, NULL) > 0;
 }
 
+/* subjects: the prompts up to the end of their subject, whose last rows are kept. */
 static int measure_subjects(struct stages_subjects *out, struct runtime *rt, const struct prompt *prompts,
-                            const int32_t *answers, const unsigned char *keep, struct err *err)
+                            const struct prompt *subjects, const int32_t *answers, const unsigned char *keep,
+                            struct err *err)
 {
     struct lens_batch lens;
     struct extraction x;
@@ -490,7 +492,7 @@ static int measure_subjects(struct stages_subjects *out, struct runtime *rt, con
     int rc = lens_batch_init(&lens, rt, LENS_RESID, 0, err);
     if (rc)
         return rc;
-    rc = lens_batch_run(&lens, prompts, out->n_draws, keep, answers, NULL, err);
+    rc = lens_batch_run(&lens, subjects, out->n_draws, keep, answers, NULL, err);
     for (size_t i = 0; !rc && i < out->n_draws * out->n_states; i++)
         out->rank[i] = lens.result.rank[i];
     lens_batch_release(&lens);
@@ -516,7 +518,7 @@ int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, cons
                            uint64_t seed, struct err *err)
 {
     size_t n = STAGES_SUBJECT_DRAWS, n_tokens = prompt->n_tokens, rows;
-    struct prompt prompts[STAGES_SUBJECT_DRAWS];
+    struct prompt prompts[STAGES_SUBJECT_DRAWS], subjects[STAGES_SUBJECT_DRAWS];
     int32_t answers[STAGES_SUBJECT_DRAWS];
     struct random_source random;
     *out = (struct stages_subjects){ .n_draws = n, .n_states = runtime_model(rt)->config.n_layers + 1 };
@@ -535,9 +537,11 @@ int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, cons
         prompts[d] = *prompt;
         prompts[d].tokens = own;
         answers[d] = answer;
-        keep[d * n_tokens + prompt->subject_end - 1] = 1;
+        subjects[d] = prompts[d];
+        subjects[d].n_tokens = prompt->subject_end;
+        keep[(d + 1) * prompt->subject_end - 1] = 1;
     }
-    rc = rc ? rc : measure_subjects(out, rt, prompts, answers, keep, err);
+    rc = rc ? rc : measure_subjects(out, rt, prompts, subjects, answers, keep, err);
     free(tokens);
     free(keep);
     if (rc)

@@ -132,10 +132,11 @@ const char *stage_name(int stage);
 const char *stage_finding_name(enum stage_finding finding); /* "found", "not found", "not measured" */
 
 /*
- * Least sizes of what counts as found. One fact: the change of p(answer), in percent, by its deepest window, and the
- * level of the test against random subjects. Many: means over facts, whose 95 % bands must also exclude 0.
+ * Least sizes of what counts as found. One fact: the change of p(answer), in percent, by its deepest window; the level
+ * of the test against random subjects, and how many times as far down the best of those leaves the answer's rank. Many:
+ * means over facts, whose 95 % bands must also exclude 0.
  */
-enum { STAGES_ONE_DROP = 20, STAGES_MEAN_DROP = 10, STAGES_MEAN_GAIN = 5 };
+enum { STAGES_ONE_DROP = 20, STAGES_ONE_RATIO = 2, STAGES_MEAN_DROP = 10, STAGES_MEAN_GAIN = 5 };
 #define STAGES_LEVEL 0.05
 
 struct stages_estimate {

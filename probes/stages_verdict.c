@@ -317,12 +317,13 @@ static struct stage judge_one_enrichment(const struct stages *s, const struct st
     out.number = alone(rank);
     out.control = alone(statistics_quantile(sorted, random->n_draws, 0.5));
     out.p = (double)(1 + as_good) / (double)(1 + random->n_draws);
-    out.finding = out.p <= STAGES_LEVEL ? STAGE_FOUND : STAGE_NOT_FOUND;
-    out.reason = out.finding == STAGE_FOUND ? "" : "random words as subject bring the answer as far";
-    if (out.finding == STAGE_FOUND && !best) {
-        out.finding = STAGE_NOT_FOUND;
+    out.finding = STAGE_NOT_FOUND;
+    if (!(out.p <= STAGES_LEVEL && STAGES_ONE_RATIO * rank <= sorted[0]))
+        out.reason = "random words as subject bring the answer about as far";
+    else if (!best)
         out.reason = "no layer brings the answer further than the embedding";
-    }
+    else
+        out.finding = STAGE_FOUND;
     return out;
 }
 

@@ -1,3 +1,5 @@
+/* For posix_spawn_file_actions_addchdir_np. */
+#define _GNU_SOURCE
 #include "analyses/plot/gnuplot.h"
 
 #include <errno.h>
@@ -5,36 +7,22 @@
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    EXIT_NO_PROGRAM = 127,
-    EXIT_NO_START = 126,
-    MESSAGE_SIZE = 700 /* leaves room for the path in struct err */
-};
+enum { MESSAGE_SIZE = 700 }; /* leaves room for the path in struct err */
+
+extern char **environ;
 
 static double seconds_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-/* Only async-signal-safe calls here: other threads may hold locks at the time of the fork. */
-static void run_child(const char *folder, const char *script, int message_fd)
-{
-    char *const argv[] = { "gnuplot", "-d", (char *)script, NULL };
-    int null_fd = open("/dev/null", O_RDWR);
-
-    if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 || dup2(null_fd, STDOUT_FILENO) < 0 ||
-        dup2(message_fd, STDERR_FILENO) < 0 || chdir(folder))
-        _exit(EXIT_NO_START);
-    execvp(argv[0], argv);
-    _exit(errno == ENOENT || errno == EACCES || errno == ENOTDIR ? EXIT_NO_PROGRAM : EXIT_NO_START);
 }
 
 /* Reads until end of file, keeping the first MESSAGE_SIZE - 1 bytes. False when the time is over. */
@@ -83,37 +71,55 @@ static int judge(int status, const char *folder, const char *script, const char 
 {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NO_PROGRAM)
-        return err_set(err, ERR_NOTFOUND,
-                       "%s/%s: not drawn, gnuplot is not installed: install gnuplot-nox, then run `gnuplot %s` there",
-                       folder, script, script);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NO_START)
-        return err_set(err, ERR_IO, "%s/%s: not drawn, gnuplot could not be started in this folder", folder, script);
     if (WIFSIGNALED(status))
         return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot was stopped by signal %d: %s", folder, script,
                        WTERMSIG(status), message);
     return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot says: %s", folder, script, message);
 }
 
+/* Not fork: that would copy the page tables of all weights, which takes a tenth of a second each. */
+static int spawn(pid_t *child, const char *folder, const char *script, int message_fd)
+{
+    char *const argv[] = { "gnuplot", "-d", (char *)script, NULL };
+    posix_spawn_file_actions_t actions;
+    int rc = posix_spawn_file_actions_init(&actions);
+    if (rc)
+        return rc;
+    rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
+    rc = rc ? rc : posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_RDWR, 0);
+    rc = rc ? rc : posix_spawn_file_actions_adddup2(&actions, message_fd, STDERR_FILENO);
+    rc = rc ? rc : posix_spawn_file_actions_addchdir_np(&actions, folder);
+    rc = rc ? rc : posix_spawnp(child, argv[0], &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    return rc;
+}
+
+static int no_start(int cause, const char *folder, const char *script, struct err *err)
+{
+    bool no_program = cause == ENOENT || cause == EACCES || cause == ENOTDIR;
+    if (no_program && !access(folder, X_OK))
+        return err_set(err, ERR_NOTFOUND,
+                       "%s/%s: not drawn, gnuplot is not installed: install gnuplot-nox, then run `gnuplot %s` there",
+                       folder, script, script);
+    return err_set(err, ERR_IO, "%s/%s: not drawn, gnuplot could not be started in this folder: %s", folder, script,
+                   strerror(cause));
+}
+
 int gnuplot_start(struct gnuplot_job *job, const char *folder, const char *script, struct err *err)
 {
     int ends[2];
+    pid_t child;
     if (pipe(ends))
         return err_errno(err, "%s: cannot make a pipe to gnuplot", folder);
     /* Neither end may stay open in a gnuplot, but for its own standard error. */
     fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     fcntl(ends[1], F_SETFD, FD_CLOEXEC);
-
-    pid_t child = fork();
-    if (child < 0) {
-        err_errno(err, "%s: cannot start gnuplot", folder);
-        close(ends[0]);
-        close(ends[1]);
-        return ERR_IO;
-    }
-    if (child == 0)
-        run_child(folder, script, ends[1]);
+    int cause = spawn(&child, folder, script, ends[1]);
     close(ends[1]);
+    if (cause) {
+        close(ends[0]);
+        return no_start(cause, folder, script, err);
+    }
     *job = (struct gnuplot_job){ folder, script, child, ends[0] };
     return 0;
 }

@@ -8,7 +8,7 @@
  *     if (rc) puts(err.msg);                                  // what gnuplot said, or that it is not installed
  *
  * The child's standard input and output are /dev/null; its messages end in
- * *err. Unix only (fork, exec). Not for scripts from strangers: gnuplot can
+ * *err. Unix only (posix_spawn). Not for scripts from strangers: gnuplot can
  * run programs, so quoting is the writer's duty (analyses/plot/plot.h).
  */
 #ifndef STRATA_ANALYSES_PLOT_GNUPLOT_H
@@ -24,10 +24,10 @@ struct gnuplot_job {
     int messages; /* read end of its standard error */
 };
 
-/* 0 or ERR_IO. Every job that was started must be waited for. */
+/* 0; ERR_NOTFOUND: no gnuplot in PATH; ERR_IO. Every job that was started must be waited for. */
 int gnuplot_start(struct gnuplot_job *job, const char *folder, const char *script, struct err *err);
 /*
- * 0; ERR_NOTFOUND: no gnuplot in PATH; ERR_CHECK: it failed, crashed or took longer than `seconds` from now; ERR_IO.
+ * 0; ERR_CHECK: it failed, crashed or took longer than `seconds` from now; ERR_IO.
  */
 int gnuplot_wait(struct gnuplot_job *job, double seconds, struct err *err);
 /* Both. */

@@ -332,10 +332,11 @@ void stages_report_add_page(const struct stages_report *r, struct page *page, co
                 "%zu layers; token 0, which draws attention whatever it is, is never blocked. ",
                 r->window);
     if (r->single)
-        strbuf_addf(&text,
-                    "Found means: the answer comes further than with %.0f %% of random subjects (p at most %.2f); a "
-                    "drop of %d %% and more, deeper than the control.",
-                    100 * (1 - STAGES_LEVEL), STAGES_LEVEL, STAGES_ONE_DROP);
+        strbuf_addf(
+            &text,
+            "Found means: with each of %d random subjects the answer's rank stays at least %d times as far down "
+            "(p at most %.2f); a drop of %d %% and more, deeper than the control.",
+            STAGES_SUBJECT_DRAWS, STAGES_ONE_RATIO, STAGES_LEVEL, STAGES_ONE_DROP);
     else
         strbuf_addf(&text,
                     "Found means: recall %d points above its control and above the embedding; a mean drop of %d %% and "

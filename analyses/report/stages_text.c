@@ -164,7 +164,7 @@ static void add_events(const struct stages_report *r, struct strbuf *out)
             strbuf_adds(out, "never");
         else
             strbuf_addf(out, "from layer %zu", first);
-        strbuf_addf(out, " (random subjects: %zu of %zu)", by_chance, r->random.n_draws);
+        strbuf_addf(out, part ? " (%zu of %zu)" : " (random subjects: %zu of %zu)", by_chance, r->random.n_draws);
     }
 }
 
@@ -186,14 +186,15 @@ static size_t best_state(const struct stages_report *r, bool of_subject)
 static void add_causal(const struct stages_report *r, struct strbuf *out)
 {
     const struct causal_trace *t = &r->causal;
-    strbuf_addf(out, "noise %.2g on the subject: p %.3f -> %.3f", r->causal_options.noise, t->clean, t->corrupted);
+    strbuf_addf(out, "noise %.2g on the subject: p %.3f -> %.3f\n              restored: ", r->causal_options.noise,
+                t->clean, t->corrupted);
     for (int of_subject = 1; of_subject >= 0; of_subject--) {
         size_t best = best_state(r, of_subject);
         if (best == SIZE_MAX)
             continue;
-        strbuf_adds(out, of_subject ? "; restored: subject, " : ", others, ");
+        strbuf_adds(out, of_subject ? "subject, " : "others, ");
         token_text_padded(out, r->model, r->fact->tokens.id[best / t->n_layers], 0);
-        strbuf_addf(out, " L%zu %+.3f", best % t->n_layers, t->p[CAUSAL_STATE][best] - t->corrupted);
+        strbuf_addf(out, " L%zu %+.3f  ", best % t->n_layers, t->p[CAUSAL_STATE][best] - t->corrupted);
     }
 }
 

@@ -209,7 +209,7 @@ int trace_report_page(const struct trace_report *r, const char *folder, bool fig
     plot_show(&title, r->fact->text, 200);
     strbuf_adds(&title, " \xe2\x86\x92 ");
     token_text_padded(&title, r->model, r->trace->answer, 0);
-    trace_report_text(r, false, &text);
+    trace_report_text(r, false, true, &text);
     plot_show(&command, r->command, 0);
     page_begin(&page, strbuf_text(&title),
                "One fact, layer by layer. Ranks and probabilities: norm convention lens; "

@@ -4,7 +4,7 @@
  *
  *     const struct trace_report r = { .model = m, .fact = &fact, .trace = &trace, .labels = labels, .edits = "none" };
  *     struct strbuf text = STRBUF_INIT;
- *     trace_report_text(&r, &text);
+ *     trace_report_text(&r, false, true, &text);
  *     int rc = trace_report_h5(&r, &provenance, "out/trace.h5", &err);
  *     rc = rc ? rc : trace_report_figures(&r, "out", &err);      // needs the lens at all tokens
  *
@@ -35,7 +35,8 @@ struct trace_report {
     const char *command;                /* that made it; for the page */
 };
 
-enum { TRACE_TEXT_WIDTH = 100 };
+/* Of the text on a terminal: columns, and lines at most. */
+enum { TRACE_TEXT_WIDTH = 100, TRACE_TEXT_LINES = 59 };
 
 /* What the head with the largest share (by size) of a layer is, and the token that it looks at most. */
 struct trace_head {
@@ -46,8 +47,11 @@ struct trace_head trace_strongest_head(const struct fact_trace *t, const struct 
 /* Sum of the sizes of all parts of the logit: what the residue is measured by. */
 double trace_absolute_sum(const struct fact_trace *t, const struct model_config *c);
 
-/* One line a layer, at most TRACE_TEXT_WIDTH columns wide. colour: ANSI escapes for the answer. */
-void trace_report_text(const struct trace_report *r, bool colour, struct strbuf *out);
+/*
+ * One line a layer, at most TRACE_TEXT_WIDTH columns wide. full: every layer and token, however many; else those that
+ * TRACE_TEXT_LINES have room for, and how many are left out. colour: ANSI escapes for the answer.
+ */
+void trace_report_text(const struct trace_report *r, bool colour, bool full, struct strbuf *out);
 /* The same numbers as one object. */
 void trace_report_json(const struct trace_report *r, struct strbuf *out);
 /* Format "strata-trace", version 1: everything. Replaces path when it is complete. */

@@ -4,8 +4,10 @@
 #include "analyses/report/stages_report.h"
 #include "analyses/report/token_text.h"
 #include "analyses/report/trace_report.h"
+#include "core/base/mem.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct trace_head trace_strongest_head(const struct fact_trace *t, const struct model_config *c, size_t layer)
@@ -140,42 +142,62 @@ static void add_shown(struct strbuf *out, const char *text, size_t width)
     strbuf_release(&shown);
 }
 
-/* The tokens of the prompt, those of the subject between brackets. */
-static void add_prompt(const struct trace_report *r, struct strbuf *out)
+/* One token as it stands in the prompt's line: with a bracket where the subject begins or ends. */
+static void add_prompt_token(const struct trace_report *r, size_t i, struct strbuf *out)
 {
     const struct prepared *f = r->fact;
+    struct strbuf token = STRBUF_INIT, shown = STRBUF_INIT;
+    bool subject = f->subject_begin < f->subject_end;
+    token_text(&token, r->model, f->tokens.id[i]);
+    plot_show(&shown, strbuf_text(&token), 40);
+    strbuf_addf(out, "%s%s%s",
+                subject && i == f->subject_begin ? "["
+                : i                              ? "|"
+                                                 : "",
+                strbuf_text(&shown), subject && i + 1 == f->subject_end ? "]" : "");
+    out->failed |= strbuf_failed(&token) || strbuf_failed(&shown);
+    strbuf_release(&token);
+    strbuf_release(&shown);
+}
+
+/* The tokens of the prompt; of a long one the first and the last, and those of the subject that have room. */
+static void add_prompt(const struct trace_report *r, bool full, struct strbuf *out)
+{
+    enum { FIRST = 40, LAST = 20 };
+    const struct prepared *f = r->fact;
     size_t used = 10;
+    bool left_out = false;
     strbuf_adds(out, "prompt    ");
     for (size_t i = 0; i < f->tokens.n; i++) {
-        struct strbuf token = STRBUF_INIT, shown = STRBUF_INIT;
-        bool subject = f->subject_begin < f->subject_end;
-        token_text(&token, r->model, f->tokens.id[i]);
-        plot_show(&shown, strbuf_text(&token), 40);
-        size_t width = plot_width(strbuf_text(&shown)) + 1;
-        if (used + width + 2 > TRACE_TEXT_WIDTH) {
+        struct strbuf token = STRBUF_INIT;
+        bool near_subject = i + 4 > f->subject_begin && i < f->subject_begin + 8 && f->subject_begin < f->subject_end;
+        if (!full && i >= FIRST && i + LAST < f->tokens.n && !near_subject) {
+            strbuf_adds(&token, left_out ? "" : " ...");
+            left_out = true;
+        } else {
+            add_prompt_token(r, i, &token);
+            left_out = false;
+        }
+        size_t width = plot_width(strbuf_text(&token));
+        if (used + width > TRACE_TEXT_WIDTH) {
             strbuf_adds(out, "\n          ");
             used = 10;
         }
-        strbuf_addf(out, "%s%s%s",
-                    subject && i == f->subject_begin ? "["
-                    : i                              ? "|"
-                                                     : "",
-                    strbuf_text(&shown), subject && i + 1 == f->subject_end ? "]" : "");
-        used += width + 1;
-        out->failed |= strbuf_failed(&token) || strbuf_failed(&shown);
+        strbuf_adds(out, strbuf_text(&token));
+        used += width;
+        out->failed |= strbuf_failed(&token);
         strbuf_release(&token);
-        strbuf_release(&shown);
     }
     strbuf_addc(out, '\n');
 }
 
-static void add_head(const struct trace_report *r, struct strbuf *out)
+static void add_head(const struct trace_report *r, bool full, struct strbuf *out)
 {
     const struct prepared *f = r->fact;
     strbuf_adds(out, "model     ");
     add_shown(out, r->model->path, TRACE_TEXT_WIDTH - 10);
     strbuf_addc(out, '\n');
-    add_prompt(r, out);
+    add_prompt(r, full, out);
     strbuf_adds(out, "answer    ");
     token_text_padded(out, r->model, r->trace->answer, 0);
     strbuf_addf(out, " (token %d", (int)r->trace->answer);
@@ -227,19 +249,83 @@ static void add_sums(const struct trace_report *r, struct strbuf *out)
         strbuf_addf(out, "the answer is on rank 1 from layer %zu on\n", s - 1);
 }
 
-void trace_report_text(const struct trace_report *r, bool colour, struct strbuf *out)
+/* --- layers, all or those that have room --- */
+
+static size_t count_lines(const struct strbuf *text)
 {
-    add_head(r, out);
+    size_t n = 0;
+    for (const char *at = strbuf_text(text); (at = strchr(at, '\n')); at++)
+        n++;
+    return n;
+}
+
+/*
+ * Marks at most `room` layers: half of them evenly spaced with the last one, the one where the answer settles, and
+ * those that add most. Returns how many.
+ */
+static size_t choose_layers(const struct trace_report *r, size_t room, unsigned char *shown)
+{
+    const struct attribution *a = &r->trace->attribution;
+    size_t n = r->model->config.n_layers, step = (n + room / 2 - 1) / (room / 2), n_shown = 0;
+    size_t settled = settled_state(r->trace);
+    for (size_t l = 0; l < n; l++) {
+        shown[l] = room >= n || (n - 1 - l) % step == 0 || l + 1 == settled;
+        n_shown += shown[l];
+    }
+    while (n_shown < room && n_shown < n) {
+        size_t best = n;
+        double most = -1;
+        for (size_t l = 0; l < n; l++) {
+            double added = fabs(a->attention[l]) + fabs(a->mlp[l]);
+            if (!shown[l] && !(added <= most)) {
+                best = l;
+                most = added;
+            }
+        }
+        shown[best] = 1;
+        n_shown++;
+    }
+    return n_shown;
+}
+
+static void add_layers(const struct trace_report *r, size_t room, bool colour, struct strbuf *out)
+{
+    size_t n = r->model->config.n_layers;
+    unsigned char *shown = mem_zeroed(n, 1);
+    if (!shown) {
+        out->failed = true;
+        return;
+    }
+    size_t n_shown = choose_layers(r, room, shown);
+    for (size_t l = 0; l < n; l++)
+        if (shown[l])
+            add_layer(r, l, colour, out);
+    if (n_shown < n)
+        strbuf_addf(out, "      %zu of %zu layers left out, which add least: -o FOLDER or --json has them\n",
+                    n - n_shown, n);
+    free(shown);
+}
+
+void trace_report_text(const struct trace_report *r, bool colour, bool full, struct strbuf *out)
+{
+    enum { LEAST_LAYERS = 8 };
+    struct strbuf below = STRBUF_INIT;
+    add_head(r, full, out);
     strbuf_adds(out, "   in");
     add_state(r, 0, colour, out);
     strbuf_addc(out, ' ');
     add_share(out, r->trace->attribution.embed + r->trace->attribution.pos_embed);
     strbuf_adds(out, " (embedding)\n");
-    for (size_t l = 0; l < r->model->config.n_layers; l++)
-        add_layer(r, l, colour, out);
-    add_sums(r, out);
+    add_sums(r, &below);
     if (r->stages)
-        stages_report_one_text(r->stages, out);
+        stages_report_one_text(r->stages, &below);
+    size_t used = count_lines(out) + count_lines(&below) + 1, room = r->model->config.n_layers;
+    if (!full && used + room > TRACE_TEXT_LINES)
+        room = used + LEAST_LAYERS < TRACE_TEXT_LINES ? TRACE_TEXT_LINES - used : LEAST_LAYERS;
+    add_layers(r, room, colour, out);
+    strbuf_adds(out, strbuf_text(&below));
+    out->failed |= strbuf_failed(&below);
+    strbuf_release(&below);
 }
 
 /* --- JSON --- */

@@ -7,6 +7,108 @@ some_facts() {
     head -qn 8 "$FACTS"/{animal_sound,work_author,country_continent}.jsonl >facts.jsonl
 }
 
+# random_model KIND LAYERS SIGMA: a model of that size in KIND/, weights drawn from a normal distribution, the tiny
+# model's tokenizer.
+random_model() {
+    python3 - "$@" "$TINY" <<'END'
+import array, json, os, random, shutil, struct, sys
+kind, layers, sigma, tiny = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+d, heads, kv, ff, vocab = 32, 4, 2, 64, 4096
+os.makedirs(kind, exist_ok=True)
+shapes = {}
+if kind == "gpt2":
+    config = {"n_layer": layers, "n_embd": d, "n_head": heads, "n_inner": ff, "n_positions": 128,
+              "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}
+    shapes |= {"wte.weight": [vocab, d], "wpe.weight": [128, d], "ln_f.weight": [d], "ln_f.bias": [d]}
+    for l in range(layers):
+        p = "h.%d." % l
+        for name, n_in, n_out in (("attn.c_attn", d, 3 * d), ("attn.c_proj", d, d), ("mlp.c_fc", d, ff), ("mlp.c_proj", ff, d)):
+            shapes |= {p + name + ".weight": [n_in, n_out], p + name + ".bias": [n_out]}
+        for name in ("ln_1", "ln_2"):
+            shapes |= {p + name + ".weight": [d], p + name + ".bias": [d]}
+else:
+    config = {"num_hidden_layers": layers, "hidden_size": d, "num_attention_heads": heads, "num_key_value_heads": kv,
+              "intermediate_size": ff, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+              "rope_theta": 10000.0, "tie_word_embeddings": True}
+    shapes |= {"model.embed_tokens.weight": [vocab, d], "model.norm.weight": [d]}
+    for l in range(layers):
+        p = "model.layers.%d." % l
+        width = d * kv // heads
+        for name, n_out, n_in in (("self_attn.q_proj", d, d), ("self_attn.k_proj", width, d), ("self_attn.v_proj", width, d),
+                                  ("self_attn.o_proj", d, d), ("mlp.gate_proj", ff, d), ("mlp.up_proj", ff, d), ("mlp.down_proj", d, ff)):
+            shapes[p + name + ".weight"] = [n_out, n_in]
+            if kind == "qwen2" and name[10:] in ("q_proj", "k_proj", "v_proj"):
+                shapes[p + name + ".bias"] = [n_out]
+        shapes |= {p + "input_layernorm.weight": [d], p + "post_attention_layernorm.weight": [d]}
+draw, header, data = random.Random(1), {}, b""
+for name, shape in shapes.items():
+    n = shape[0] * (shape[1] if len(shape) > 1 else 1)
+    norm = len(shape) == 1 and name.endswith("weight")
+    bytes_ = array.array("f", (1.0 if norm else draw.gauss(0, sigma) for _ in range(n))).tobytes()
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(bytes_)]}
+    data += bytes_
+text = json.dumps(header).encode()
+text += b" " * (-len(text) % 8)
+open(kind + "/model.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+json.dump({"model_type": kind, "vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 0} | config, open(kind + "/config.json", "w"))
+for name in ("tokenizer.json", "tokenizer_config.json"):
+    shutil.copy(tiny + "/" + name, kind)
+END
+}
+
+@test "models of 1, 2 and 80 layers, of each family: within 60 lines and 100 columns, and what is left out is said" {
+    for model in "llama 1" "gpt2 2" "qwen2 80" "llama 80"; do
+        read -r kind layers <<<"$model"
+        random_model "$kind" "$layers" 0.3
+        strata trace -m "$kind" "$PROMPT" --subject "Eiffel Tower" --causal
+        expect 0
+        [ "$(wc -l <<<"$output")" -lt 60 ] && [ "$(wc -L <<<"$output")" -le 100 ]
+        shown=$(grep -cE '^ +[0-9]+ .*H[0-9]' <<<"$output")
+        if [ "$layers" -lt 80 ]; then
+            [ "$shown" -eq "$layers" ]
+        else
+            [[ $output == *" $((layers - shown)) of $layers layers left out"* ]]
+            grep -qE "^ +79 " <<<"$output" # the last one stays
+        fi
+        ! grep -qiE '\b(nan|inf)\b' <<<"$output"
+    done
+    strata trace -m llama "$PROMPT" --subject "Eiffel Tower" -o out --no-plots
+    [ "$(grep -cE '^ +[0-9]+ .*H[0-9]' out/report.html)" -eq 80 ] # the page has all of them
+}
+
+@test "random models know nothing: not found, though the answer be the one they would give" {
+    for kind in llama gpt2 qwen2; do
+        random_model $kind 12 0.02
+        strata trace -m $kind "$PROMPT" --subject "Eiffel Tower" --json
+        expect 0
+        check 'd["stages"]["known"] and all(d["stages"][x]["finding"] == "not found" for x in
+            ("enrichment", "propagation", "extraction"))'
+        strata trace -m $kind "$PROMPT" --subject "Eiffel Tower" --answer Paris
+        [ "$(grep -c 'not found: the model does not know this fact' <<<"$output")" -eq 3 ]
+    done
+}
+
+@test "subjects at the start, at the end, and all of the prompt; prompts of a token or two" {
+    random_model gpt2 3 0.3
+    for model in "$TINY" gpt2; do
+        for case in "$PROMPT|The" "$PROMPT|of" "$PROMPT|$PROMPT" "Paris|Paris" "Paris is|Paris" "Paris is|is"; do
+            strata trace -m "$model" "${case%|*}" --subject "${case#*|}" --causal
+            expect 0
+            [ "$(grep -cE '^[123] (enrichment|propagation|extraction) +(found|not found|not measured) ' <<<"$output")" -eq 3 ]
+            ! grep -qiE '\b(nan|inf)\b' <<<"$output"
+        done
+        strata trace -m "$model" "$PROMPT" --subject "$PROMPT"
+        [ "$(grep -cE '^[123].*not measured' <<<"$output")" -eq 3 ]
+    done
+}
+
+@test "a long prompt is shortened around its subject" {
+    strata trace -m "$TINY" "$(printf 'one two %.0s' $(seq 24)) The Eiffel Tower is in the city of" --subject "Eiffel Tower"
+    expect 0
+    [ "$(wc -l <<<"$output")" -lt 60 ] && [ "$(wc -L <<<"$output")" -le 100 ]
+    [[ $output == *" ..."*"[ E|iff|el| Tower]"* ]]
+}
+
 @test "one fact: three stages with number and control, within 60 lines and 100 columns" {
     strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris
     expect 0

@@ -392,19 +392,50 @@ static void a_random_subject_that_is_as_good_spoils_enrichment(void **state)
     must(stages_random_subjects(&random, rt, &prompts[0], answers[0], 1, &err), &err);
     plant(&s, STAGES_SUBJECT_RANK, 2, 3, 1);
     for (size_t d = 0; d < random.n_draws; d++)
-        random.best[d] = 11 + (double)d;
+        random.best[d] = 20 + (double)d;
     stages_judge_one(&s, &random, one);
     assert_int_equal(one[STAGE_ENRICHMENT].finding, STAGE_FOUND);
     assert_int_equal(one[STAGE_ENRICHMENT].layer, 2);
     assert_same(one[STAGE_ENRICHMENT].p, 0.05, 1e-12, "p");
     assert_same(one[STAGE_ENRICHMENT].number.mean, 10, 1e-9, "rank");
-    assert_same(one[STAGE_ENRICHMENT].control.mean, 20, 1e-9, "median");
+    assert_same(one[STAGE_ENRICHMENT].control.mean, 29, 1e-9, "median");
+    random.best[4] = 19; /* not twice as far down */
+    stages_judge_one(&s, &random, one);
+    assert_int_equal(one[STAGE_ENRICHMENT].finding, STAGE_NOT_FOUND);
     random.best[4] = 10;
     stages_judge_one(&s, &random, one);
     assert_int_equal(one[STAGE_ENRICHMENT].finding, STAGE_NOT_FOUND);
     assert_same(one[STAGE_ENRICHMENT].p, 0.1, 1e-12, "p");
     stages_subjects_release(&random);
     stages_release(&s);
+}
+
+/* Of one fact: each fake breaks one control of the verdict that falls. */
+static void planted_fakes_of_one_fact_are_not_found(void **state)
+{
+    (void)state;
+    for (int fake = 0; fake < 5; fake++) {
+        struct stages s;
+        struct stage one[N_STAGES];
+        int falls = fake < 3 ? STAGE_PROPAGATION : STAGE_EXTRACTION;
+        measure(&s);
+        plant_all(&s);
+        if (fake == 0) /* too little */
+            plant(&s, STAGES_REST, 0, 1, -19);
+        if (fake == 1) /* the subject counts there */
+            curve(&s, STAGES_SUBJECT, 0)[1] = -30;
+        if (fake == 2) /* after the subject */
+            plant(&s, STAGES_REST, 0, 5, -50);
+        if (fake == 3) /* too little */
+            plant(&s, STAGES_SUBJECT, 0, 4, -19);
+        if (fake == 4) /* one draw of random tokens counts as much */
+            s.random_deepest[2] = -61;
+        stages_judge_one(&s, NULL, one);
+        for (int i = STAGE_PROPAGATION; i < N_STAGES; i++)
+            if ((one[i].finding == STAGE_FOUND) != (i != falls))
+                fail_msg("fake %d: %s is %s", fake, stage_name(i), stage_finding_name(one[i].finding));
+        stages_release(&s);
+    }
 }
 
 static void subsets_are_averaged_alone(void **state)
@@ -443,6 +474,7 @@ int main(void)
         cmocka_unit_test(planted_fakes_are_not_found),
         cmocka_unit_test(noise_between_subjects_is_not_found),
         cmocka_unit_test(a_random_subject_that_is_as_good_spoils_enrichment),
+        cmocka_unit_test(planted_fakes_of_one_fact_are_not_found),
         cmocka_unit_test(subsets_are_averaged_alone),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
