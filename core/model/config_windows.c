@@ -107,7 +107,7 @@ static int read_windows(const struct config_reader *r)
     struct config_place place = config_find(r, rule->key ? rule->key : "sliding_window");
     size_t window, otherwise = json_object_get(place.object, place.key) ? 0 : rule->otherwise;
     bool use = true, decided = false;
-    int rc = json_get_size_or(place.object, r->name, place.key, 1, MAX_CONTEXT, otherwise, &window, r->err);
+    int rc = json_get_size_or(place.object, r->name, place.key, 0, MAX_CONTEXT, otherwise, &window, r->err);
     if (!rc && rule->kind == WINDOW_SOME_LAYERS)
         rc = json_get_bool_or(r->json, r->name, "use_sliding_window", false, &use, r->err);
     window = !use ? 0 : rule->halved ? window / 2 + 1 : window;
