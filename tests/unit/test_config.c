@@ -464,7 +464,6 @@ static void sizes_are_checked(void **state)
                           "known families are llama, mistral");
     assert_change_refused(tinyllama, "{\"model_type\":null}", ERR_FORMAT, "\"model_type\" is missing");
     assert_change_refused(tinyllama, "{\"model_type\":3}", ERR_FORMAT, "\"model_type\" must be a string");
-    assert_change_refused(mistral7b, "{\"sliding_window\":0}", ERR_FORMAT, "sliding_window");
     assert_change_refused(qwen25, "{\"layer_types\":[\"full_attention\"]}", ERR_FORMAT, "has 1 entries for 24 layers");
     struct model *m = NULL;
     struct err err = { 0 };
