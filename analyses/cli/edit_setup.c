@@ -1,7 +1,6 @@
 #include "analyses/cli/edit_setup.h"
 
 #include "analyses/cli/fact_options.h"
-#include "core/base/file.h"
 #include "core/base/json.h"
 #include "probes/site_means.h"
 
@@ -10,17 +9,12 @@
 static int read_file(struct edit_setup *s, const char *path, const struct model_config *config,
                      const struct edit_scope *scope, struct err *err)
 {
-    struct file_map map;
     json_t *array;
-    int rc = file_map_open(&map, path, err);
-    if (rc)
-        return rc;
-    rc = json_parse(map.data, map.size, map.name, &array, err);
+    int rc = json_parse_file(path, &array, err);
     if (!rc) {
-        rc = edit_parse_json_in(&s->edits, array, map.name, config, scope, err);
+        rc = edit_parse_json_in(&s->edits, array, path, config, scope, err);
         json_decref(array);
     }
-    file_map_close(&map);
     return rc;
 }
 

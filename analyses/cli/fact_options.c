@@ -1,7 +1,6 @@
 #include "analyses/cli/fact_options.h"
 
 #include "analyses/cli/text.h"
-#include "core/base/file.h"
 #include "core/base/json.h"
 
 #include <stdlib.h>
@@ -41,17 +40,12 @@ struct prompt prepared_prompt(const struct prepared *p)
 
 static int read_file(const char *path, const struct model_config *config, struct edit_list *out, struct err *err)
 {
-    struct file_map map;
     json_t *array;
-    int rc = file_map_open(&map, path, err);
-    if (rc)
-        return rc;
-    rc = json_parse(map.data, map.size, map.name, &array, err);
+    int rc = json_parse_file(path, &array, err);
     if (!rc) {
-        rc = edit_parse_json(out, array, map.name, config, err);
+        rc = edit_parse_json(out, array, path, config, err);
         json_decref(array);
     }
-    file_map_close(&map);
     return rc;
 }
 

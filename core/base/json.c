@@ -1,16 +1,48 @@
 #include "core/base/json.h"
 
+#include "core/base/file.h"
+
 #include <string.h>
+
+/*
+ * Jansson takes 225 bytes for "{}" and up to 50 for any other value of two bytes: with these limits less than 1 GiB in
+ * all. Brackets inside strings count as well, which costs nothing that anybody needs.
+ */
+enum { MOST_BRACKETS = 3000000, MOST_FILE = 32 << 20 };
+
+static bool too_many_brackets(const char *text, size_t size)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < size; i++)
+        n += text[i] == '{' || text[i] == '[';
+    return n > MOST_BRACKETS;
+}
 
 int json_parse(const void *data, size_t size, const char *where, json_t **out, struct err *err)
 {
     json_error_t problem;
+    if (size > MOST_BRACKETS && too_many_brackets(data, size))
+        return err_set(err, ERR_FORMAT, "%s: holds more than %d objects and lists: split it", where, MOST_BRACKETS);
     json_t *value = json_loadb(data, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &problem);
     if (!value)
         return err_set(err, ERR_FORMAT, "%s: is no valid JSON: line %d column %d: %s", where, problem.line,
                        problem.column, problem.text);
     *out = value;
     return 0;
+}
+
+int json_parse_file(const char *path, json_t **out, struct err *err)
+{
+    struct file_map map;
+    int rc = file_map_open(&map, path, err);
+    if (rc)
+        return rc;
+    if (map.size > MOST_FILE)
+        rc = err_set(err, ERR_FORMAT, "%s: has %zu bytes, more than %d MiB: split it", path, map.size, MOST_FILE >> 20);
+    else
+        rc = json_parse(map.data, map.size, path, out, err);
+    file_map_close(&map);
+    return rc;
 }
 
 static const json_t *present(const json_t *object, const char *key)

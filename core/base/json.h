@@ -1,6 +1,7 @@
 /*
  * JSON from untrusted files, on Jansson: duplicate keys are refused, nesting is
- * bounded by Jansson (2048), numbers are checked for range.
+ * bounded by Jansson (2048), the number of objects and lists by three million,
+ * numbers are checked for range.
  *
  *     json_t *config;
  *     if (json_parse(map.data, map.size, map.name, &config, err))
@@ -23,6 +24,8 @@
 
 /* *out is the caller's (json_decref). Any JSON value is accepted at the top; bytes after it are an error. */
 int json_parse(const void *data, size_t size, const char *where, json_t **out, struct err *err);
+/* A file of at most 32 MiB. */
+int json_parse_file(const char *path, json_t **out, struct err *err);
 
 int json_get_size(const json_t *object, const char *where, const char *key, size_t least, size_t most, size_t *out,
                   struct err *err);

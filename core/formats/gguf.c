@@ -21,6 +21,10 @@ enum {
     MAX_KEY = 65535,
     MAX_TENSOR_NAME = 64,
     DEFAULT_ALIGNMENT = 32,
+    /* Honest files have about 50 and 1000. Each takes up to 500 bytes of memory for the 14 and 37 that it has in the
+       file. */
+    MAX_KVS = 1 << 16,
+    MAX_TENSORS = 1 << 20,
     /* The smallest possible entries: what a count in the header promises must fit into the file. */
     LEAST_KV_BYTES = 8 + 1 + 4 + 1,
     LEAST_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8
@@ -208,6 +212,9 @@ static int header_read(struct cursor *c, uint64_t *n_tensors, uint64_t *n_kvs)
     if (*n_kvs > c->left / LEAST_KV_BYTES || *n_tensors > c->left / LEAST_TENSOR_BYTES)
         return err_set(c->err, ERR_FORMAT, "%s: is too short for the %llu keys and %llu tensors that its header counts",
                        c->where, (unsigned long long)*n_kvs, (unsigned long long)*n_tensors);
+    if (*n_kvs > MAX_KVS || *n_tensors > MAX_TENSORS)
+        return err_set(c->err, ERR_FORMAT, "%s: counts %llu keys and %llu tensors, at most %d and %d are accepted",
+                       c->where, (unsigned long long)*n_kvs, (unsigned long long)*n_tensors, MAX_KVS, MAX_TENSORS);
     return 0;
 }
 

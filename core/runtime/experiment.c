@@ -1,6 +1,5 @@
 #include "core/runtime/experiment.h"
 
-#include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/base/strbuf.h"
@@ -266,14 +265,9 @@ int experiment_read(struct experiment *out, const char *path, const struct model
                     uint64_t seed, struct err *err)
 {
     struct reader r = { .out = out, .path = path, .model = model, .specials = specials };
-    struct file_map map;
     json_t *object;
     *out = (struct experiment){ .seed = seed };
-    int rc = file_map_open(&map, path, err);
-    if (rc)
-        return rc;
-    rc = json_parse(map.data, map.size, path, &object, err);
-    file_map_close(&map);
+    int rc = json_parse_file(path, &object, err);
     if (!rc) {
         rc = read_object(&r, object, err);
         json_decref(object);

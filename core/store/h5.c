@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* --- errors --- */
 
@@ -82,7 +83,12 @@ int h5_create(struct h5_file *f, const char *path, struct err *err)
 
 int h5_open(struct h5_file *f, const char *path, bool writable, struct err *err)
 {
+    struct stat st;
     *f = (struct h5_file){ -1, path };
+    if (stat(path, &st))
+        return err_errno(err, "%s: cannot open", path);
+    if (!S_ISREG(st.st_mode)) /* the library would wait for a FIFO's writer */
+        return err_set(err, ERR_IO, "%s: is not a regular file", path);
     hid_t access = access_list();
     if (access >= 0)
         f->id = H5Fopen(path, writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, access);

@@ -87,9 +87,9 @@ int vocab_init(struct vocab *v, char *texts, size_t texts_len, const struct voca
     for (size_t i = 0; i < n; i++)
         if (entries[i].id > largest)
             largest = entries[i].id;
-    if (n > INT32_MAX || (size_t)(largest + 1) > n + VOCAB_MOST_GAPS)
+    if (n > INT32_MAX || (size_t)largest + 1 > n + VOCAB_MOST_GAPS)
         return too_large(where, largest, n, err);
-    v->n = (size_t)(largest + 1);
+    v->n = (size_t)largest + 1;
     v->n_used = n;
     v->capacity = v->n;
     v->token = mem_zeroed(v->n, sizeof *v->token);

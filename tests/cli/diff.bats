@@ -68,11 +68,19 @@ PY
 
 @test "files that are no dump are one clear line" {
     dump -o a.h5 --sites z:0
-    for bad in "$ROOT/LICENSE" "$TINY/model.safetensors" /dev/null none.h5 "$TINY"; do
+    for bad in "$ROOT/LICENSE" "$TINY/model.safetensors"; do
         strata diff a.h5 $bad
         expect 1 "$bad: cannot open as HDF5"
         one_line
     done
+    for bad in /dev/null "$TINY"; do
+        strata diff a.h5 $bad
+        expect 1 "$bad: is not a regular file"
+        one_line
+    done
+    strata diff a.h5 none.h5
+    expect 1 "none.h5: cannot open: No such file"
+    one_line
     head -c 3000 a.h5 >cut.h5
     strata diff cut.h5 a.h5
     expect 1 "cut.h5"

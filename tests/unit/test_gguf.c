@@ -240,6 +240,16 @@ static void bad_headers_are_refused(void **state)
     m.n_tensors = (uint64_t)1 << 60;
     assert_refused(&m, "too short");
     m = maker();
+    struct strbuf file = STRBUF_INIT; /* many keys, each as short as can be */
+    strbuf_adds(&file, "GGUF");
+    gguf_number(&file, 3, 4);
+    gguf_number(&file, 0, 8);
+    gguf_number(&file, 70000, 8);
+    for (int i = 0; i < 70000; i++)
+        strbuf_add(&file, "\1\0\0\0\0\0\0\0a\7\0\0\0\1", 14);
+    assert_bytes_refused(file.data, file.len, "counts 70000 keys and 0 tensors, at most 65536");
+    strbuf_release(&file);
+    m = maker();
     gguf_put_u32(&m, "a", 1);
     m.n_kvs = 2;
     assert_refused(&m, "");

@@ -324,10 +324,12 @@ static void files_that_are_no_hdf5_say_so(void **state)
     fputs("no HDF5", file);
     fclose(file);
     const char *const names[] = { path, "/dev/null", folder, "/tmp/strata/none.h5" };
+    const char *const says[] = { "cannot open as HDF5", "is not a regular file", "is not a regular file",
+                                 "cannot open: No" };
     for (int i = 0; i < 4; i++) {
         assert_int_equal(h5_open(&f, names[i], false, &err), ERR_IO);
         assert_int_equal(f.id, -1);
-        assert_non_null(strstr(err.msg, "cannot open as HDF5"));
+        assert_non_null(strstr(err.msg, says[i]));
         assert_null(strchr(err.msg, '\n'));
     }
     assert_int_equal(h5_create(&f, "/proc/none.h5", &err), ERR_IO);
