@@ -81,7 +81,7 @@ help:
 	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
-	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck'
+	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
 	@echo '  data-check  validate data/facts'
 	@echo '  install     to PREFIX=$(PREFIX): program, headers, static library, pkg-config file'
 	@echo '  clean       remove build/'
@@ -106,7 +106,7 @@ asan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
 
 fuzz: deps
-	@tests/deps.sh lint
+	@tests/deps.sh fuzz
 	@$(MAKE) --no-print-directory -j$$(nproc) build $(FUZZ_SEEDS)
 	@$(MAKE) --no-print-directory -j$$(nproc) CC=clang BUILD=$(BUILD)/fuzz SANITIZE=fuzzer-no-link,address,undefined fuzzers
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh

@@ -145,6 +145,7 @@ static int write_and_read(const char *path, struct err *err)
         return rc;
     rc = h5_get_array(&f, "/numbers", STORE_F32, 3, &back, err);
     rc = h5_close(&f, rc, err);
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): bit by bit */
     if (!rc && memcmp(back, numbers, sizeof numbers))
         rc = err_set(err, ERR_CHECK, "%s: other numbers came back than were written", path);
     free(back);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Warnings as errors on gcc and clang, format, cppcheck; quiet unless something is wrong.
+# Warnings as errors on gcc and clang, format, cppcheck, static analysers; quiet unless something is wrong.
 set -eu
 cd "$(dirname "$0")/.."
 tests/deps.sh lint
@@ -14,3 +14,4 @@ echo "  clang-format: clean"
 cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 -j "$jobs" \
     -I. -DISA=base -DREAL_BITS=32 --suppress=missingIncludeSystem --suppressions-list=tests/cppcheck.txt core probes analyses
 echo "  cppcheck: clean"
+tests/analyse.sh

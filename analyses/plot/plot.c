@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -149,9 +150,8 @@ static int start_drawing(const struct plot_target *to, struct plots *plots, stru
     plots->running[plots->n++] = r;
     r->folder = to->folder;
     r->seconds = to->seconds > 0 ? to->seconds : 120;
-    strcpy(r->name, to->name);
-    strcpy(r->script, to->name);
-    strcat(r->script, ".gp");
+    snprintf(r->name, sizeof r->name, "%s", to->name);
+    snprintf(r->script, sizeof r->script, "%s.gp", to->name);
     r->rc = gnuplot_start(&r->job, r->folder, r->script, &r->err);
     return 0;
 }

@@ -301,7 +301,7 @@ static void add_relation(const struct stages_report *r, const struct stages_rela
         strbuf_adds(out, "     .     ");
     for (int i = STAGE_PROPAGATION; i < N_STAGES; i++) {
         if (!stage[i].n) {
-            strbuf_addf(out, "%s", i == STAGE_EXTRACTION ? "     .             .  " : "     .             .  ");
+            strbuf_adds(out, "     .             .  ");
             continue;
         }
         stages_window_text(r, stage[i].layer, window);

@@ -26,11 +26,6 @@ int err_set(struct err *err, enum err_code code, const char *format, ...)
     return code;
 }
 
-int err_nomem(struct err *err, const char *what)
-{
-    return err_set(err, ERR_NOMEM, "out of memory for %s", what);
-}
-
 int err_errno(struct err *err, const char *format, ...)
 {
     int saved = errno;

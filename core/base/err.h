@@ -49,11 +49,16 @@ struct err {
 
 /* Each returns the code, so that `return err_set(...)` reads well. err may be NULL. */
 int err_set(struct err *err, enum err_code code, const char *format, ...) ERR_PRINTF(3, 4);
-int err_nomem(struct err *err, const char *what);
 /* Appends ": " and the text of errno; the code is ERR_IO. Call it first: later calls change errno. */
 int err_errno(struct err *err, const char *format, ...) ERR_PRINTF(2, 3);
 /* Puts a prefix such as "model.gguf: " before a message that a lower layer wrote. Returns err's code. */
 int err_prefix(struct err *err, const char *format, ...) ERR_PRINTF(2, 3);
+/* Inline, so that static analysers see that it never returns 0. */
+static inline int err_nomem(struct err *err, const char *what)
+{
+    err_set(err, ERR_NOMEM, "out of memory for %s", what);
+    return ERR_NOMEM;
+}
 
 /* One line that says what a code means. */
 const char *err_code_text(int code);

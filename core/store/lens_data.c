@@ -124,7 +124,7 @@ static int get_rows(struct lens_data *d, const struct h5_file *f, struct err *er
                            d->n_rows, prompt, last);
         last = prompt;
     }
-    if ((size_t)(last + 1) != d->n_prompts)
+    if ((size_t)last + 1 != d->n_prompts)
         return err_set(err, ERR_FORMAT, "%s: prompt %d has no row", f->path, last + 1);
     rc = get_list(f, "/rows/position", STORE_I32, d->n_rows, &d->row_position, err);
     for (size_t r = 0; !rc && r < d->n_rows; r++)

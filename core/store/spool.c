@@ -1,4 +1,4 @@
-#define _GNU_SOURCE 1 /* O_TMPFILE */
+#define _GNU_SOURCE /* O_TMPFILE */
 #include "core/store/spool.h"
 
 #include "core/base/mem.h"

@@ -222,7 +222,7 @@ int stream_layout_check(struct stream_file *s, const char *path, const struct st
 static int find_column(const struct h5_file *f, struct column *c, uint64_t *header, uint64_t *rows, struct err *err)
 {
     struct h5_dataset d;
-    H5O_info_t info;
+    H5O_info_t info = { 0 };
     int rc = h5_dataset_open(&d, f, c->spec.name, err);
     if (rc)
         return rc;
