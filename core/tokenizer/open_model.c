@@ -160,17 +160,26 @@ static int take_key(struct opening *o, struct json_slice key, struct json_slice 
     return rc;
 }
 
-/* BPE is what files without a type have. */
-static int find_row(struct opening *o, const json_t *settings, const struct model_row **row, struct err *err)
+/* What a file without a type has, which versions of the library before 0.10 wrote. */
+static const char *type_of(const struct model_parts *parts)
+{
+    if (parts->vocab.text && *parts->vocab.text == '[')
+        return "Unigram";
+    return json_object_get(parts->settings, "max_input_chars_per_word") ? "WordPiece" : "BPE";
+}
+
+static int find_row(struct opening *o, const struct model_parts *parts, const struct model_row **row, struct err *err)
 {
     const char *type;
     struct strbuf known = STRBUF_INIT;
-    int rc = json_get_string(settings, o->where, "type", &type, err);
+    int rc = json_get_string(parts->settings, o->where, "type", &type, err);
     if (rc)
         return rc;
+    if (!type)
+        type = type_of(parts);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         *row = &rows[i];
-        if (!strcmp(type ? type : "BPE", rows[i].type)) {
+        if (!strcmp(type, rows[i].type)) {
             strbuf_release(&known);
             return 0;
         }
@@ -185,7 +194,7 @@ static int find_row(struct opening *o, const json_t *settings, const struct mode
 static int read_model(struct opening *o, const struct model_parts *parts, struct err *err)
 {
     const struct model_row *row;
-    int rc = find_row(o, parts->settings, &row, err);
+    int rc = find_row(o, parts, &row, err);
     if (rc)
         return rc;
     for (void *i = json_object_iter(parts->settings); i; i = json_object_iter_next(parts->settings, i)) {

@@ -312,6 +312,20 @@ static void a_character_without_token_and_unk_is_an_error(void **state)
     tokenizer_free(tok);
 }
 
+static void a_list_without_type_is_unigram(void **state)
+{
+    (void)state;
+    struct tokenizer *tok = open_good("\"unk_id\":0,\"vocab\":[[\"a\",-1],[\"ab\",-1.5]]", "null", "null");
+    struct tokens t = { 0 };
+    struct err err = { 0 };
+    assert_string_equal(tokenizer_describe(tok), "Unigram, 2 tokens");
+    assert_int_equal(encode_text(tok, "aab", &t, &err), 0);
+    assert_int_equal(t.n, 2);
+    assert_int_equal(t.id[1], 1);
+    tokens_release(&t);
+    tokenizer_free(tok);
+}
+
 /* A map of one entry, 'a' to a place in the texts "x\0": units 0 (root), then the one reached by 'a', then its leaf. */
 static int encode_by_map(uint32_t place, uint32_t leaf_offset, const char *text, struct tokens *out, struct err *err)
 {
@@ -499,6 +513,7 @@ int main(void)
         cmocka_unit_test(faults_of_gguf_are_named),
         cmocka_unit_test(faults_of_json_are_named),
         cmocka_unit_test(a_character_without_token_and_unk_is_an_error),
+        cmocka_unit_test(a_list_without_type_is_unigram),
         cmocka_unit_test(maps_that_point_outside_are_refused),
         cmocka_unit_test(damaged_maps_do_no_harm),
         cmocka_unit_test(tokens_and_bytes_lead_to_each_other),
