@@ -187,7 +187,7 @@ static int trace_one(struct job *job, struct causal_fact *f, struct progress *pr
 static int trace_facts(struct job *job, size_t first, struct causal_file *file, struct err *err)
 {
     struct progress_bar bar;
-    struct whole_progress progress = { { step_whole }, NULL, 0, variants_of(job, first) };
+    struct whole_progress progress = { .progress.step = step_whole, .total = variants_of(job, first) };
     int rc = 0;
     size_t i = first;
     progress.bar = progress_bar_start(&bar, job->cli, "causal", "restorations");

@@ -2,6 +2,7 @@
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/input.h"
 #include "analyses/cli/progress_bar.h"
+#include "analyses/cli/sweep.h"
 #include "analyses/cli/text.h"
 #include "analyses/report/knockout_report.h"
 #include "core/base/mem.h"
@@ -53,6 +54,13 @@ struct job {
 
 /* --- measuring --- */
 
+/* Variants of a batch are not drawn: between them only the question whether to stop. */
+static int only_ask(struct progress *self, uint64_t done, uint64_t total)
+{
+    (void)self, (void)done, (void)total;
+    return cli_interrupted();
+}
+
 static int measure(struct job *job, size_t n, bool tokens, struct err *err)
 {
     struct knockout k;
@@ -63,7 +71,8 @@ static int measure(struct job *job, size_t n, bool tokens, struct err *err)
                                        .known_only = job->report.known_only,
                                        .tokens = tokens,
                                        .spare_first = spare_first };
-    int rc = knockout_run(&k, job->session.runtime, &in, NULL, err);
+    struct progress inner = { .step = only_ask, .journal = job->cli->journal };
+    int rc = knockout_run(&k, job->session.runtime, &in, &inner, err);
     if (rc)
         return rc;
     rc = knockout_report_add(&job->report, &k, job->items, err);
@@ -185,6 +194,7 @@ static int check(struct job *job, struct err *err)
 {
     struct cli *cli = job->cli;
     int rc = cli_text_or_input(cli, "a prompt", err);
+    rc = rc ? rc : sweep_check(cli, err);
     rc = rc ? rc : fact_options_check(&given, cli, err);
     rc = rc ? rc : result_choose(&job->result, &knockout_result, cli, no_plots, err);
     if (!rc && !cli->input && !given.subject)
@@ -211,7 +221,8 @@ static int open_job(struct job *job, struct err *err)
         .known_only = job->cli->input && !all_facts,
         .spare_first = spare_first,
     };
-    return 0;
+    const struct provenance p = result_provenance(job->cli, m);
+    return sweep_begin(job->cli, job->cli->input, &p, NULL, err);
 }
 
 static void close_job(struct job *job)
@@ -235,6 +246,7 @@ static int run(struct cli *cli, struct err *err)
         const struct provenance p = result_provenance(cli, job.session.model);
         rc = result_write(&job.result, &job.report, &p, err);
     }
+    rc = sweep_end(cli, rc, err);
     close_job(&job);
     return rc;
 }
@@ -259,7 +271,7 @@ const struct command command_knockout = {
         "where\n"
         "each token alone is blocked. Where gnuplot is missing the pictures are missing too, a note says so, and the\n"
         "exit status is still 0.\n",
-    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED | COMMON_RESUME,
     .options = options,
     .most_arguments = 1,
     .run = run,

@@ -3,6 +3,7 @@
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/known_facts.h"
 #include "analyses/cli/progress_bar.h"
+#include "analyses/cli/sweep.h"
 #include "analyses/cli/text.h"
 #include "analyses/report/neurons_report.h"
 #include "core/base/mem.h"
@@ -105,6 +106,7 @@ static int check(struct job *job, struct err *err)
 {
     struct cli *cli = job->cli;
     int rc = cli_text_or_input(cli, "a prompt", err);
+    rc = rc ? rc : sweep_check(cli, err);
     rc = rc ? rc : fact_options_check(&given, cli, err);
     rc = rc ? rc : result_choose(&job->result, &neurons_result, cli, no_plots, err);
     if (!rc && !cli->input && all_facts)
@@ -115,6 +117,10 @@ static int check(struct job *job, struct err *err)
 static int open_job(struct job *job, struct err *err)
 {
     int rc = session_open(&job->session, job->cli, err);
+    if (!rc) {
+        const struct provenance p = result_provenance(job->cli, job->session.model);
+        rc = sweep_begin(job->cli, job->cli->input, &p, NULL, err);
+    }
     rc = rc ? rc : known_facts_read(&job->facts, job->cli, &given, job->session.runtime, all_facts, err);
     rc = rc ? rc : contrasts_choose(&job->contrasts, &job->facts, job->cli, job->session.model, against, err);
     if (rc)
@@ -146,6 +152,7 @@ static int run(struct cli *cli, struct err *err)
         const struct provenance p = result_provenance(cli, job.session.model);
         rc = result_write(&job.result, &job.report, &p, err);
     }
+    rc = sweep_end(cli, rc, err);
     close_job(&job);
     return rc;
 }
@@ -168,7 +175,7 @@ const struct command command_neurons = {
         "  strata neurons -m gpt2 -i facts.jsonl --against relation -o neurons\n"
         "\n"
         "A folder gets neurons.h5 (format strata-neurons), neurons.csv, layers.csv, ablation.csv and figures.\n",
-    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED | COMMON_RESUME,
     .options = options,
     .most_arguments = 1,
     .run = run,

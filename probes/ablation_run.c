@@ -1,6 +1,7 @@
 #include "probes/ablation_run.h"
 
 #include "core/base/mem.h"
+#include "core/store/journal.h"
 #include "probes/outcomes.h"
 
 #include <math.h>
@@ -63,7 +64,7 @@ static int run_chunk(struct ablation_run *r, const struct ablation_plan *p, size
 {
     struct outcomes o;
     struct lens_result result;
-    struct inner inner = { { inner_step }, progress, first, r->n_facts };
+    struct inner inner = { .progress.step = inner_step, .outer = progress, .done = first, .total = r->n_facts };
     struct variant *variants = mem_array(n * p->n_variants, sizeof *variants);
     if (!variants)
         return err_nomem(err, "variants");
@@ -88,13 +89,30 @@ static int run_chunk(struct ablation_run *r, const struct ablation_plan *p, size
     return rc;
 }
 
+/* From the journal, or measured. */
+static int take_chunk(struct ablation_run *r, const struct ablation_plan *p, size_t first, size_t n,
+                      struct progress *progress, struct err *err)
+{
+    size_t at = first * p->n_variants, size = n * p->n_variants;
+    const struct journal_part parts[] = { { r->logprob + at, size * sizeof *r->logprob },
+                                          { r->rank + at, size * sizeof *r->rank },
+                                          { r->base_logprob + first, n * sizeof *r->base_logprob },
+                                          { r->base_rank + first, n * sizeof *r->base_rank },
+                                          { &r->row_layers, sizeof r->row_layers } };
+    enum { N = sizeof parts / sizeof *parts };
+    if (journal_load(progress_journal(progress), parts, N))
+        return 0;
+    int rc = run_chunk(r, p, first, n, progress, err);
+    return rc ? rc : journal_save(progress_journal(progress), parts, N, err);
+}
+
 int ablation_run(struct ablation_run *r, const struct ablation_plan *p, size_t n_facts, struct progress *progress,
                  struct err *err)
 {
     int rc = create(r, n_facts, p->n_variants, err);
     for (size_t first = 0, n; !rc && first < n_facts; first += n) {
         n = chunk_size(p, first, n_facts);
-        rc = run_chunk(r, p, first, n, progress, err);
+        rc = take_chunk(r, p, first, n, progress, err);
         if (!rc && progress_step(progress, first + n, n_facts))
             rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu facts", first + n, n_facts);
     }

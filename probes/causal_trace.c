@@ -263,7 +263,9 @@ static int run_group(struct work *w, struct runtime *rt, struct causal_trace *ou
         return rc;
     take_base(w, out);
     size_t most = MOST_VARIANTS / w->n_draws + 1;
-    struct part_progress part = { { step_part }, progress, 0, w->n_cells * w->o->n_samples };
+    struct part_progress part = { .progress.step = step_part,
+                                  .whole = progress,
+                                  .total = w->n_cells * w->o->n_samples };
     for (size_t first = 0, n; !rc && first < w->n_cells; first += n) {
         n = w->n_cells - first < most ? w->n_cells - first : most;
         part.before = w->n_cells * w->first_draw + first * w->n_draws;

@@ -2,6 +2,7 @@
 
 #include "core/base/mem.h"
 #include "core/runtime/collect.h"
+#include "core/store/journal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -237,6 +238,22 @@ static int create(struct head_attribution *a, const struct prompt *prompts, bool
     return a->source_offset && a->source ? 0 : err_nomem(err, "the attribution of heads");
 }
 
+/* From the journal, or measured. */
+static int take_batch(struct head_attribution *a, struct runtime *rt, const struct prompt *prompts,
+                      const struct logit_contrast *contrasts, size_t first, size_t n, struct progress *progress,
+                      struct err *err)
+{
+    struct journal *j = a->source ? NULL : progress_journal(progress); /* by source is for single facts */
+    size_t at = first * a->n_heads, bytes = n * a->n_heads * sizeof(double);
+    const struct journal_part parts[] = { { a->logit + at, bytes },
+                                          { a->from_subject + at, bytes },
+                                          { a->to_subject + at, bytes } };
+    if (journal_load(j, parts, 3))
+        return 0;
+    int rc = run_batch(a, rt, prompts, contrasts, first, n, err);
+    return rc ? rc : journal_save(j, parts, 3, err);
+}
+
 int head_attribution_run(struct head_attribution *a, struct runtime *rt, const struct prompt *prompts,
                          const struct logit_contrast *contrasts, size_t n_facts,
                          const struct head_attribution_options *o, struct progress *progress, struct err *err)
@@ -252,7 +269,7 @@ int head_attribution_run(struct head_attribution *a, struct runtime *rt, const s
             if (rows > runtime_batch_rows())
                 break;
         }
-        rc = run_batch(a, rt, prompts, contrasts, first, n, err);
+        rc = take_batch(a, rt, prompts, contrasts, first, n, progress, err);
         if (!rc && progress_step(progress, first + n, n_facts))
             rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu facts", first + n, n_facts);
     }

@@ -1,6 +1,7 @@
 #include "probes/knockout.h"
 
 #include "core/base/mem.h"
+#include "core/store/journal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -217,21 +218,54 @@ static void relate(struct knockout *k)
         k->change[i] = 100 * (k->prob[i] / k->base_prob[i / per_fact] - 1);
 }
 
+static int measure(struct knockout *k, struct runtime *rt, const struct knockout_input *in, struct progress *progress,
+                   struct err *err)
+{
+    struct outcomes o;
+    int rc = outcomes_create(&o, rt, in->prompts, in->n_facts, in->answers, NULL, NULL, err);
+    if (rc)
+        return rc;
+    take_base(k, &o);
+    rc = run_variants(k, &o, in, progress, err);
+    outcomes_release(&o);
+    return rc;
+}
+
+/* The facts as one piece of the journal. */
+static int take(struct knockout *k, struct runtime *rt, const struct knockout_input *in, struct progress *progress,
+                struct err *err)
+{
+    struct journal *j = progress_journal(progress);
+    size_t n_tokens = k->token_prob ? k->first_token[k->n_facts] : 0;
+    const struct journal_part parts[] = {
+        { k->answer, k->n_facts * sizeof *k->answer },
+        { k->base_rank, k->n_facts * sizeof *k->base_rank },
+        { k->base_prob, k->n_facts * sizeof *k->base_prob },
+        { k->prob, k->n_facts * KNOCKOUT_SETS * k->n_layers * sizeof *k->prob },
+        { k->token_prob, n_tokens * k->n_layers * sizeof *k->token_prob },
+        { &k->n_known, sizeof k->n_known },
+        { k->n_empty, sizeof k->n_empty },
+        { &k->n_first, sizeof k->n_first },
+        { &k->n_variants, sizeof k->n_variants },
+        { &k->row_layers, sizeof k->row_layers },
+    };
+    enum { N = sizeof parts / sizeof *parts };
+    if (journal_load(j, parts, N))
+        return 0;
+    int rc = measure(k, rt, in, progress, err);
+    return rc ? rc : journal_save(j, parts, N, err);
+}
+
 int knockout_run(struct knockout *k, struct runtime *rt, const struct knockout_input *in, struct progress *progress,
                  struct err *err)
 {
-    struct outcomes o;
     *k = (struct knockout){
         .n_facts = in->n_facts,
         .n_layers = runtime_model(rt)->config.n_layers,
         .window = in->window,
     };
     int rc = make_room(k, in, err);
-    if (!rc && !(rc = outcomes_create(&o, rt, in->prompts, in->n_facts, in->answers, NULL, NULL, err))) {
-        take_base(k, &o);
-        rc = run_variants(k, &o, in, progress, err);
-        outcomes_release(&o);
-    }
+    rc = rc ? rc : take(k, rt, in, progress, err);
     if (rc)
         knockout_release(k);
     else

@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "core/base/random.h"
 #include "core/runtime/collect.h"
+#include "core/store/journal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -193,6 +194,24 @@ static int run_batch(struct neuron_activity *a, struct runtime *rt, const struct
     return rc;
 }
 
+/* From the journal, or measured. */
+static int take_batch(struct neuron_activity *a, struct runtime *rt, const struct prompt *prompts,
+                      const struct logit_contrast *contrasts, const double *norms, size_t first, size_t n,
+                      struct progress *progress, struct err *err)
+{
+    size_t at = first * a->n_layers, size = n * a->n_layers, listed = n * a->top;
+    const struct journal_part parts[] = { { a->by_logit + first * a->top, listed * sizeof *a->by_logit },
+                                          { a->by_size + first * a->top, listed * sizeof *a->by_size },
+                                          { a->fired + at * NEURON_FIRED, size * NEURON_FIRED * sizeof *a->fired },
+                                          { a->entropy + at, size * sizeof *a->entropy },
+                                          { a->logit + at, size * sizeof *a->logit } };
+    enum { N = sizeof parts / sizeof *parts };
+    if (journal_load(progress_journal(progress), parts, N))
+        return 0;
+    int rc = run_batch(a, rt, prompts, contrasts, norms, first, n, err);
+    return rc ? rc : journal_save(progress_journal(progress), parts, N, err);
+}
+
 /* ||v_n|| of every layer: [n_layers, d_mlp]. */
 static int value_norms(const struct model *m, double **out, struct err *err)
 {
@@ -259,7 +278,7 @@ int neuron_activity_run(struct neuron_activity *a, struct runtime *rt, const str
             if (rows > runtime_batch_rows())
                 break;
         }
-        rc = run_batch(a, rt, prompts, contrasts, norms, first, n, err);
+        rc = take_batch(a, rt, prompts, contrasts, norms, first, n, progress, err);
         if (!rc && progress_step(progress, first + n, n_facts))
             rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu facts", first + n, n_facts);
     }

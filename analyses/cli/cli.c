@@ -171,12 +171,14 @@ static void add_word(struct strbuf *out, const char *word)
     strbuf_addc(out, '\'');
 }
 
-static char *command_line(int argc, char **argv)
+/* all: also what a resumed run may change. */
+static char *command_line(int argc, char **argv, bool all)
 {
     struct strbuf text = STRBUF_INIT;
     strbuf_adds(&text, "strata");
     for (int i = 0; i < argc; i++)
-        add_word(&text, argv[i]);
+        if (all || (strcmp(argv[i], "--resume") != 0 && strcmp(argv[i], "--quiet") != 0))
+            add_word(&text, argv[i]);
     if (strbuf_failed(&text))
         strbuf_release(&text);
     return text.data;
@@ -198,8 +200,9 @@ int cli_parse(struct cli *cli, const struct command *command, int argc, char **a
     struct common common;
     *cli = (struct cli){ .limit = SIZE_MAX, .seed = 1 };
     common_table(&common, cli, command->common);
-    cli->command_line = command_line(argc, argv);
-    if (!cli->command_line)
+    cli->command_line = command_line(argc, argv, true);
+    cli->same_command = command_line(argc, argv, false);
+    if (!cli->command_line || !cli->same_command)
         return err_nomem(err, "the command line");
     const struct option *tables[] = { command->options ? command->options : none, common.table, NULL };
     int rc = options_parse(argc, argv, tables, &cli->n_arguments, err);
@@ -216,7 +219,8 @@ int cli_parse(struct cli *cli, const struct command *command, int argc, char **a
 void cli_release(struct cli *cli)
 {
     free(cli->command_line);
-    cli->command_line = NULL;
+    free(cli->same_command);
+    cli->command_line = cli->same_command = NULL;
 }
 
 /* --- help --- */

@@ -72,9 +72,11 @@ struct cli {
     enum weight_place weights;
     char **arguments; /* positional */
     size_t n_arguments;
-    char *command_line; /* "strata lens -m ...", quoted for a shell; for provenance */
-    bool usage_error;   /* set by cli_usage */
-    bool help;          /* --help was given; nothing else is checked then */
+    char *command_line;      /* "strata lens -m ...", quoted for a shell; for provenance */
+    char *same_command;      /* the same without --resume and --quiet: what a resumed run must repeat */
+    struct journal *journal; /* sweep.h; NULL: none. Progress bars carry it to what keeps pieces there */
+    bool usage_error;        /* set by cli_usage */
+    bool help;               /* --help was given; nothing else is checked then */
 };
 
 struct command {

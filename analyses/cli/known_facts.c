@@ -3,6 +3,7 @@
 #include "analyses/cli/progress_bar.h"
 #include "core/base/mem.h"
 #include "core/runtime/collect.h"
+#include "core/store/journal.h"
 #include "probes/logit_lens.h"
 
 #include <math.h>
@@ -115,6 +116,19 @@ static int rank_batch(struct known_facts *k, struct runtime *rt, struct collecto
     return rc ? rc : rank_states(k, rt, collector_rows(c, SITE_RESID_POST, layer), first, n, err);
 }
 
+/* From the journal, or ranked. */
+static int take_batch(struct known_facts *k, struct runtime *rt, struct collector *c, size_t first, size_t n,
+                      struct progress *progress, struct err *err)
+{
+    const struct journal_part parts[] = { { k->rank + first, n * sizeof *k->rank },
+                                          { k->prob + first, n * sizeof *k->prob },
+                                          { k->answers + first, n * sizeof *k->answers } };
+    if (journal_load(progress_journal(progress), parts, 3))
+        return 0;
+    int rc = rank_batch(k, rt, c, first, n, err);
+    return rc ? rc : journal_save(progress_journal(progress), parts, 3, err);
+}
+
 static int rank_all(struct known_facts *k, const struct cli *cli, struct runtime *rt, struct err *err)
 {
     const struct model_config *config = &runtime_model(rt)->config;
@@ -135,7 +149,7 @@ static int rank_all(struct known_facts *k, const struct cli *cli, struct runtime
                 if (rows > runtime_batch_rows())
                     break;
             }
-            rc = rank_batch(k, rt, &c, first, n, err);
+            rc = take_batch(k, rt, &c, first, n, progress, err);
             if (!rc && progress_step(progress, first + n, k->n))
                 rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu facts", first + n, k->n);
         }

@@ -77,7 +77,7 @@ static int step(struct progress *self, uint64_t done, uint64_t total)
 struct progress *progress_bar_start(struct progress_bar *bar, const struct cli *cli, const char *what, const char *unit)
 {
     *bar = (struct progress_bar){
-        .progress = { step },
+        .progress = { .step = step, .journal = cli->journal },
         .what = what,
         .unit = unit,
         .terminal = is_drawn(cli),

@@ -53,7 +53,7 @@ int result_choose(struct result *out, const struct result_kind *kind, struct cli
         return cli_usage(cli, err, "-o %.200s: give %s", cli->output, names_of(kind));
     if (cli->json && (format == RESULT_CSV || format == RESULT_H5))
         return cli_usage(cli, err, "--json and -o %.200s ask for two formats", cli->output);
-    if (cli->resume && format != RESULT_H5 && format != RESULT_FOLDER)
+    if (cli->resume && !kind->h5 && format != RESULT_H5 && format != RESULT_FOLDER)
         return cli_usage(cli, err, "--resume continues a file: give -o FILE.h5 or -o FOLDER");
     if (no_plots && format != RESULT_FOLDER)
         return cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER");

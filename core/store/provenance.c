@@ -1,7 +1,6 @@
 #include "core/store/provenance.h"
 
 #include "core/base/isa.h"
-#include "core/base/strbuf.h"
 #include "core/runtime/blas_check.h"
 
 #include <errno.h>
@@ -132,4 +131,21 @@ int provenance_check(const struct h5_file *f, const struct provenance *p, struct
 #undef X
     strbuf_release(&blas_buffer);
     return rc;
+}
+
+void provenance_key(const struct provenance *p, struct strbuf *out)
+{
+    struct strbuf blas_buffer = STRBUF_INIT;
+    blas_text(&blas_buffer);
+    const char *blas = strbuf_text(&blas_buffer);
+#define X(name, value, same)                                                                                           \
+    if (same)                                                                                                          \
+        strbuf_addf(out, "%s: %s\n", name, value);
+    TEXTS(X)
+#undef X
+#define X(name, value) strbuf_addf(out, "%s: %" PRId64 "\n", name, (int64_t)(value));
+    INTEGERS(X)
+#undef X
+    out->failed |= blas_buffer.failed;
+    strbuf_release(&blas_buffer);
 }

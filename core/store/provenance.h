@@ -15,6 +15,7 @@
 #ifndef STRATA_STORE_PROVENANCE_H
 #define STRATA_STORE_PROVENANCE_H
 
+#include "core/base/strbuf.h"
 #include "core/model/model.h"
 #include "core/runtime/runtime.h"
 #include "core/store/h5.h"
@@ -40,5 +41,7 @@ int provenance_write(const struct h5_file *f, const struct provenance *p, bool c
  * model_path, created and complete must be equal. ERR_ARG names the first that is not, with both values.
  */
 int provenance_check(const struct h5_file *f, const struct provenance *p, struct err *err);
+/* Adds the same values as text, a line each, for what is not HDF5 (journal.h). */
+void provenance_key(const struct provenance *p, struct strbuf *out);
 
 #endif

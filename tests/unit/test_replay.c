@@ -651,7 +651,7 @@ static void large_experiments_run_in_slices_and_stop_between_them(void **state)
     struct edit_list edits = { NULL, 0, 0 };
     enum { MANY = 500 };
     struct variant variants[MANY];
-    struct stopper stopper = { .progress = { stop } };
+    struct stopper stopper = { .progress.step = stop };
     struct sink sink = { count_rows };
     open_small(&b, &m);
     must(edit_parse(&edits, "hook_embed@0 add 0.25", &m->config, &err), &err);
