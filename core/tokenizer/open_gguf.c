@@ -7,27 +7,52 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What is cut before ByteLevel does, where it is not that alone; FALCON: before and behind it. */
+enum pre_shape { PLAIN, DIGITS, SPLIT, FALCON };
+
 struct pre_row {
-    const char *name, *split; /* split: before ByteLevel; NULL: ByteLevel's own */
-    bool digits, nfc, ignore_merges, add_bos;
+    const char *name;
+    enum pre_shape shape;
+    const char *split; /* SPLIT */
+    bool nfc, ignore_merges, add_bos, add_eos, mask_strips;
 };
+
+#define CAPITALS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define SMALL "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define WORDS(ending)                                                                                                  \
+    "[^\\r\\n\\p{L}\\p{N}]?" CAPITALS "*" SMALL "+" ending "|[^\\r\\n\\p{L}\\p{N}]?" CAPITALS "+" SMALL "*" ending
+#define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define REGEX_TEKKEN WORDS("") "|\\p{N}" REST
+#define REGEX_GPT4O WORDS("(?i:'s|'t|'re|'ve|'m|'ll|'d)?") "|\\p{N}{1,3}" REST
+#define REGEX_BLOOM " ?[^(\\s|[.,!?…。，、।۔،])]+"
 
 /*
  * What the tokenizer.json of the models has that llama.cpp's converter gives these names: NFC comes with GPT-NeoX's
- * tokenizer (olmo, mpt), Cohere's and Qwen2's, though llama.cpp itself does not normalize.
+ * tokenizer (olmo, mpt, modern-bert), Cohere's and Qwen2's, though llama.cpp itself does not normalize.
  */
 static const struct pre_row pre_rows[] = {
-    { "gpt-2", NULL, false, false, false, false },
-    { "olmo", NULL, false, true, false, false },
-    { "mpt", NULL, false, true, false, false },
-    { "smollm", NULL, true, false, false, false },
-    { "starcoder", NULL, true, false, false, false },
-    { "refact", NULL, true, false, false, false },
-    { "command-r", NULL, true, true, false, false },
-    { "llama-bpe", REGEX_LLAMA3, false, false, true, true },
-    { "qwen2", REGEX_QWEN2, false, true, false, false },
-    { "stablelm2", REGEX_QWEN2, false, true, false, false },
-    { "deepseek-r1-qwen", REGEX_QWEN2, false, true, false, false },
+    { .name = "gpt-2" },
+    { .name = "phi-2" },
+    { .name = "olmo", .nfc = true },
+    { .name = "mpt", .nfc = true },
+    { .name = "roberta-bpe", .add_bos = true, .add_eos = true, .mask_strips = true },
+    { .name = "modern-bert", .nfc = true, .add_bos = true, .add_eos = true, .mask_strips = true },
+    { .name = "smollm", .shape = DIGITS },
+    { .name = "starcoder", .shape = DIGITS },
+    { .name = "refact", .shape = DIGITS },
+    { .name = "command-r", .shape = DIGITS, .nfc = true },
+    { .name = "falcon", .shape = FALCON },
+    { .name = "bloom", .shape = SPLIT, .split = REGEX_BLOOM },
+    { .name = "llama-bpe", .shape = SPLIT, .split = REGEX_LLAMA3, .ignore_merges = true, .add_bos = true },
+    { .name = "llama3", .shape = SPLIT, .split = REGEX_LLAMA3, .ignore_merges = true, .add_bos = true },
+    { .name = "llama-v3", .shape = SPLIT, .split = REGEX_LLAMA3, .ignore_merges = true, .add_bos = true },
+    { .name = "smaug-bpe", .shape = SPLIT, .split = REGEX_LLAMA3, .ignore_merges = true },
+    { .name = "dbrx", .shape = SPLIT, .split = REGEX_LLAMA3 },
+    { .name = "tekken", .shape = SPLIT, .split = REGEX_TEKKEN, .ignore_merges = true, .add_bos = true },
+    { .name = "gpt-4o", .shape = SPLIT, .split = REGEX_GPT4O },
+    { .name = "qwen2", .shape = SPLIT, .split = REGEX_QWEN2, .nfc = true },
+    { .name = "stablelm2", .shape = SPLIT, .split = REGEX_QWEN2, .nfc = true },
+    { .name = "deepseek-r1-qwen", .shape = SPLIT, .split = REGEX_QWEN2, .nfc = true },
 };
 
 static int find_pre(const struct gguf *g, const struct pre_row **row, struct err *err)
@@ -71,8 +96,8 @@ int gguf_token_type(const struct gguf_opening *o, size_t i, enum token_type *out
     return rc;
 }
 
-/* All texts into one block; unused tokens stay out. */
-static int read_tokens(struct gguf_opening *o, struct err *err)
+/* All texts into one block; unused tokens stay out. respell: may be NULL. */
+static int read_tokens(struct gguf_opening *o, size_t (*respell)(const char *, size_t, char *), struct err *err)
 {
     size_t total = 0, n = 0;
     const char *text;
@@ -80,7 +105,7 @@ static int read_tokens(struct gguf_opening *o, struct err *err)
     int rc = 0;
     for (size_t i = 0; !rc && i < o->tokens.n; i++)
         if (!(rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
-            total += len; /* each lies in the file: no overflow */
+            total += len + RESPELT_LONGER; /* each lies in the file: no overflow */
     if (rc)
         return rc;
     char *texts = mem_array(total + 1, 1), *at = texts;
@@ -93,7 +118,10 @@ static int read_tokens(struct gguf_opening *o, struct err *err)
             break;
         if (type == TYPE_UNUSED)
             continue;
-        memcpy(at, text, len);
+        if (respell)
+            len = respell(text, len, at);
+        else
+            memcpy(at, text, len);
         entries[n++] = (struct vocab_entry){ at, (uint32_t)len, (int32_t)i };
         at += len;
     }
@@ -110,14 +138,14 @@ static int read_added(struct gguf_opening *o, struct err *err)
     int rc = 0;
     for (size_t i = 0; !rc && i < o->types.n; i++) {
         enum token_type type;
-        const char *text;
-        size_t len;
-        if ((rc = gguf_token_type(o, i, &type, err)) || (rc = gguf_array_string(&o->tokens, i, &text, &len, err)))
+        if ((rc = gguf_token_type(o, i, &type, err)))
             break;
         if (type != TYPE_CONTROL && type != TYPE_USER_DEFINED && type != TYPE_UNKNOWN)
             continue;
-        struct added_token token = { .content = mem_strndup(text, len), .len = (uint32_t)len, .id = (int32_t)i };
+        const struct token_text *t = &o->tok->vocab.token[i];
+        struct added_token token = { .content = mem_strndup(t->text, t->len), .len = t->len, .id = (int32_t)i };
         token.special = type != TYPE_USER_DEFINED;
+        token.lstrip = token.id == o->strips;
         rc = token.content ? added_put(o->tok, &token, o->where, err) : err_nomem(err, "added tokens");
     }
     return rc;
@@ -163,8 +191,11 @@ int gguf_open_around(struct gguf_opening *o, bool add_bos, bool add_eos, struct 
 {
     struct tokenizer *tok = o->tok;
     bool bos, eos;
-    int rc = gguf_token_id(o, "tokenizer.ggml.bos_token_id", &tok->bos, err);
-    if (rc || (rc = gguf_token_id(o, "tokenizer.ggml.eos_token_id", &tok->eos, err)) ||
+    /* Encoders may have CLS and SEP in place of them. */
+    int rc = gguf_token_id(o, "tokenizer.ggml.cls_token_id", &tok->bos, err);
+    if (rc || (rc = gguf_token_id(o, "tokenizer.ggml.seperator_token_id", &tok->eos, err)) ||
+        (rc = gguf_token_id(o, "tokenizer.ggml.bos_token_id", &tok->bos, err)) ||
+        (rc = gguf_token_id(o, "tokenizer.ggml.eos_token_id", &tok->eos, err)) ||
         (rc = gguf_get_bool_or(o->g, "tokenizer.ggml.add_bos_token", add_bos, &bos, err)) ||
         (rc = gguf_get_bool_or(o->g, "tokenizer.ggml.add_eos_token", add_eos, &eos, err)))
         return rc;
@@ -184,11 +215,17 @@ static int add_pre(struct tokenizer *tok, const struct pre_row *row, const char 
     if (row->nfc)
         rc = normalizer_add(tok, &(struct normalizer){ .kind = NORMALIZER_NFC }, where, err);
     tok->bpe.ignore_merges = row->ignore_merges;
-    if (!rc && row->digits)
+    if (!rc && row->shape == DIGITS)
         rc = pre_add_class(tok, char_is_numeric, SPLIT_ISOLATED, where, err);
-    if (!rc && row->split)
+    if (!rc && row->shape == FALCON)
+        rc = pre_add_class(tok, char_is_punctuation, SPLIT_CONTIGUOUS, where, err);
+    if (!rc && row->shape == SPLIT)
         rc = pre_add_split(tok, row->split, false, SPLIT_ISOLATED, false, where, err);
-    return rc ? rc : pre_add_byte_level(tok, false, !row->split, where, err);
+    if (!rc)
+        rc = pre_add_byte_level(tok, false, row->shape != SPLIT, where, err);
+    if (rc || row->shape != FALCON || (rc = pre_add_class(tok, char_is_numeric, SPLIT_CONTIGUOUS, where, err)))
+        return rc;
+    return pre_add_split(tok, "[0-9][0-9][0-9]", false, SPLIT_ISOLATED, false, where, err);
 }
 
 static int open_gpt2(struct gguf_opening *o, struct err *err)
@@ -196,16 +233,20 @@ static int open_gpt2(struct gguf_opening *o, struct err *err)
     const struct pre_row *row;
     int rc = find_pre(o->g, &row, err);
     if (rc || (rc = read_merges(o, err)) || (rc = add_pre(o->tok, row, o->where, err)) ||
-        (rc = gguf_open_around(o, row->add_bos, false, err)))
+        (rc = gguf_open_around(o, row->add_bos, row->add_eos, err)))
         return rc;
     o->pre = row->name;
-    return 0;
+    return row->mask_strips ? gguf_token_id(o, "tokenizer.ggml.mask_token_id", &o->strips, err) : 0;
 }
 
 static const struct model_row {
     const char *name;
     int (*open)(struct gguf_opening *o, struct err *err);
-} model_rows[] = { { "gpt2", open_gpt2 }, { "llama", gguf_open_llama }, { "t5", gguf_open_t5 } };
+    size_t (*respell)(const char *text, size_t n, char *out); /* of the tokens; NULL: as they are */
+} model_rows[] = { { "gpt2", open_gpt2, NULL },
+                   { "llama", gguf_open_llama, NULL },
+                   { "t5", gguf_open_t5, NULL },
+                   { "bert", gguf_open_bert, gguf_respell_bert } };
 
 static int find_model(const struct gguf *g, const struct model_row **row, struct err *err)
 {
@@ -239,7 +280,7 @@ static int open_all(struct gguf_opening *o, struct err *err)
         return err_set(err, ERR_FORMAT, "%s: key tokenizer.ggml.tokens is missing or empty", o->where);
     if (o->types.n && o->types.n != o->tokens.n)
         return err_set(err, ERR_FORMAT, "%s: has %zu tokens but %zu token types", o->where, o->tokens.n, o->types.n);
-    if ((rc = read_tokens(o, err)) || (rc = row->open(o, err)) || (rc = read_added(o, err)) ||
+    if ((rc = read_tokens(o, row->respell, err)) || (rc = row->open(o, err)) || (rc = read_added(o, err)) ||
         (rc = added_finish(o->tok, o->where, err)))
         return rc;
     return tokenizer_finish(o->tok, o->pre, err);
@@ -247,7 +288,7 @@ static int open_all(struct gguf_opening *o, struct err *err)
 
 int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err)
 {
-    struct gguf_opening o = { .tok = tokenizer_new(), .g = g, .where = gguf_name(g), .pre = "" };
+    struct gguf_opening o = { .tok = tokenizer_new(), .g = g, .where = gguf_name(g), .pre = "", .strips = -1 };
     int rc = o.tok ? open_all(&o, err) : err_nomem(err, "a tokenizer");
     if (rc)
         tokenizer_free(o.tok);

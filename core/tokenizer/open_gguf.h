@@ -11,6 +11,7 @@ struct gguf_opening {
     const struct gguf *g;
     const char *where;
     const char *pre;                 /* the pre-tokenizer's name, for the description; "" without one */
+    int32_t strips;                  /* the added token that takes the spaces before it; -1: none */
     struct gguf_array tokens, types; /* at least one; as many, or none */
 };
 
@@ -23,6 +24,10 @@ int gguf_open_around(struct gguf_opening *o, bool add_bos, bool add_eos, struct 
 
 /* One per tokenizer.ggml.model: all that comes between the vocabulary and the added tokens. */
 int gguf_open_llama(struct gguf_opening *o, struct err *err);
+int gguf_open_bert(struct gguf_opening *o, struct err *err);
+/* A token's text as vocab.txt has it to out, which has room for n + RESPELT_LONGER bytes. */
+enum { RESPELT_LONGER = 2 };
+size_t gguf_respell_bert(const char *text, size_t n, char *out);
 int gguf_open_t5(struct gguf_opening *o, struct err *err);
 
 #endif

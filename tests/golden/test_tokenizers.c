@@ -145,8 +145,21 @@ static void spans_equal_the_library_and_cover_the_text(void **state)
     tokens_release(&got);
 }
 
+/* As llama.cpp's converter writes a token of WordPiece. */
+static const char *phantom(const char *text, char room[64])
+{
+    size_t n = strlen(text);
+    assert_true(n > 0 && n < 60);
+    if (text[0] == '[' && text[n - 1] == ']')
+        return text;
+    if (strncmp(text, "##", 2) == 0)
+        return text + 2;
+    snprintf(room, 64, "\u2581%s", text);
+    return room;
+}
+
 /* The same tokenizer as metadata of a GGUF; merges as "a b". */
-static struct strbuf gguf_of(const char *name, const char *pre)
+static struct strbuf gguf_of(const char *name, const char *kind, const char *pre)
 {
     struct file_map map = map_file(name, ".json");
     struct gguf_maker g = { .version = 3, .alignment = 32 };
@@ -177,12 +190,17 @@ static struct strbuf gguf_of(const char *name, const char *pre)
     }
     types[0] = 5; /* int32 */
     memcpy(types + 4, &(uint64_t){ n_tokens }, 8);
-    gguf_put_string(&g, "tokenizer.ggml.model", "gpt2");
+    gguf_put_string(&g, "tokenizer.ggml.model", kind);
     gguf_put_string(&g, "tokenizer.ggml.pre", pre);
+    char(*room)[64] = calloc(n_tokens, sizeof *room);
+    assert_non_null(room);
+    for (size_t i = 0; !strcmp(kind, "bert") && i < n_tokens; i++)
+        texts[i] = phantom(texts[i], room[i]);
     gguf_put_strings(&g, "tokenizer.ggml.tokens", texts, n_tokens);
     gguf_put(&g, "tokenizer.ggml.token_type", 9, types, 12 + 4 * n_tokens);
-    const char **lines = calloc(json_array_size(merges), sizeof *lines);
-    struct strbuf *joined = calloc(json_array_size(merges), sizeof *joined);
+    free(room);
+    const char **lines = calloc(json_array_size(merges) + 1, sizeof *lines);
+    struct strbuf *joined = calloc(json_array_size(merges) + 1, sizeof *joined);
     assert_true(lines && joined);
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *merge = json_array_get(merges, i);
@@ -192,7 +210,9 @@ static struct strbuf gguf_of(const char *name, const char *pre)
         lines[i] = json_is_array(merge) ? strbuf_text(&joined[i]) : json_string_value(merge);
     }
     gguf_put_strings(&g, "tokenizer.ggml.merges", lines, json_array_size(merges));
-    gguf_put_bool(&g, "tokenizer.ggml.add_bos_token", 0);
+    if (strcmp(kind, "bert") != 0)
+        gguf_put_bool(&g, "tokenizer.ggml.add_bos_token", 0);
+    gguf_put_bool(&g, "tokenizer.ggml.add_eos_token", 0);
     for (size_t i = 0; i < json_array_size(merges); i++)
         strbuf_release(&joined[i]);
     free(joined);
@@ -223,31 +243,47 @@ static bool has_added_token(const struct tokenizer *tok, const struct one_case *
     return found;
 }
 
+static struct tokenizer *open_as_gguf(const char *name, const char *kind, const char *pre)
+{
+    struct strbuf bytes = gguf_of(name, kind, pre);
+    struct file_map map;
+    struct gguf *g = NULL;
+    struct tokenizer *tok = NULL;
+    struct err err = { 0 };
+    assert_int_equal(file_map_memory(&map, "made.gguf", bytes.data, bytes.len, &err), 0);
+    if (gguf_open(&g, &map, &err) || tokenizer_open_gguf(&tok, g, &err))
+        fail_msg("%s", err.msg);
+    gguf_free(g);
+    strbuf_release(&bytes); /* the tokenizer has copies */
+    return tok;
+}
+
 static void ids_from_gguf_equal_the_library(void **state)
 {
     (void)state;
-    static const char *const pres[] = { "gpt-2", "smollm", "llama-bpe", "qwen2" };
+    static const struct {
+        const char *name, *kind, *pre;
+        bool added_match; /* added tokens take nothing beside them */
+    } rows[] = {
+        { "gpt2", "gpt2", "gpt-2", false },          { "smollm", "gpt2", "smollm", true },
+        { "llama3", "gpt2", "llama-bpe", false },    { "qwen2", "gpt2", "qwen2", false },
+        { "roberta", "gpt2", "roberta-bpe", false }, { "modernbert", "gpt2", "modern-bert", false },
+        { "falcon", "gpt2", "falcon", true },        { "bloom", "gpt2", "bloom", true },
+        { "stablelm", "gpt2", "stablelm2", true },   { "bert", "bert", "jina-v2-en", true },
+    };
     struct tokens got = { 0 };
-    struct err err = { 0 };
-    for (size_t k = 0; k < sizeof pres / sizeof *pres; k++) {
-        struct strbuf bytes = gguf_of(names[k], pres[k]);
-        struct file_map map;
-        struct gguf *g = NULL;
-        struct tokenizer *tok = NULL, *original = open_json(names[k]);
-        assert_int_equal(file_map_memory(&map, "made.gguf", bytes.data, bytes.len, &err), 0);
-        if (gguf_open(&g, &map, &err) || tokenizer_open_gguf(&tok, g, &err))
-            fail_msg("%s", err.msg);
-        gguf_free(g);
-        strbuf_release(&bytes); /* the tokenizer has copies */
-        struct cases c = cases_open(names[k]);
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        struct tokenizer *tok = open_as_gguf(rows[k].name, rows[k].kind, rows[k].pre);
+        struct tokenizer *original = open_json(rows[k].name);
+        struct cases c = cases_open(rows[k].name);
         size_t n_compared = 0;
         for (size_t i = 0; i < c.n; i++) {
             cases_next(&c);
             /* A GGUF does not tell how added tokens treat what is around them. */
-            if (k != 1 && has_added_token(original, &c.now))
+            if (!rows[k].added_match && has_added_token(original, &c.now))
                 continue;
             n_compared++;
-            check_ids(pres[k], tok, &c.now, &got);
+            check_ids(rows[k].pre, tok, &c.now, &got);
         }
         assert_true(n_compared > 100);
         cases_close(&c);
@@ -255,6 +291,18 @@ static void ids_from_gguf_equal_the_library(void **state)
         tokenizer_free(tok);
     }
     tokens_release(&got);
+}
+
+static void bert_from_gguf_puts_cls_and_sep_around(void **state)
+{
+    (void)state;
+    struct tokenizer *tok = open_as_gguf("bert", "bert", "default");
+    struct cases c = cases_open("bert");
+    assert_true(tok->n_before == 1 && c.n_before == 1 && tok->before[0] == c.before[0]);
+    assert_true(tok->n_after == 1 && c.n_after == 1 && tok->after[0] == c.after[0]);
+    assert_string_equal(tok->description, "WordPiece, 900 tokens, pre-tokenizer bert");
+    cases_close(&c);
+    tokenizer_free(tok);
 }
 
 /* How many of the texts of `name` come out otherwise with this tokenizer. */
@@ -582,6 +630,7 @@ int main(void)
         cmocka_unit_test(special_tokens_around_equal_the_library),
         cmocka_unit_test(spans_equal_the_library_and_cover_the_text),
         cmocka_unit_test(ids_from_gguf_equal_the_library),
+        cmocka_unit_test(bert_from_gguf_puts_cls_and_sep_around),
         cmocka_unit_test(swapped_ranks_are_noticed),
         cmocka_unit_test(faults_are_noticed),
         cmocka_unit_test(every_character_is_classed_as_in_the_library),

@@ -313,10 +313,12 @@ static void gguf_faults_are_named(void **state)
     } bad[] = {
         { { NULL, "gpt-2", "a b", 3, 0, 4, 3 }, "key tokenizer.ggml.model is missing" },
         { { "rwkv", "gpt-2", "a b", 3, 0, 4, 3 }, "tokenizer.ggml.model is 'rwkv'; supported in GGUF files are gpt2" },
-        { { "bert", "gpt-2", "a b", 3, 0, 4, 3 }, "tokenizer.ggml.model is 'bert'" },
+        { { "bert", "gpt-2", "a b", 3, 0, 4, 3 }, "'gpt-2' (tokenizer.ggml.pre) is not known for the model bert" },
+        { { "bert", NULL, NULL, 3, 0, 4, 3 },
+          "has neither the key tokenizer.ggml.unknown_token_id nor a token '[UNK]'" },
         { { "gpt2", NULL, "a b", 3, 0, 4, 3 }, "key tokenizer.ggml.pre is missing" },
         { { "gpt2", "default", "a b", 3, 0, 4, 3 },
-          "'default' (tokenizer.ggml.pre) is not known; known are gpt-2, olmo, mpt, smollm" },
+          "'default' (tokenizer.ggml.pre) is not known; known are gpt-2, phi-2, olmo, mpt" },
         { { "gpt2", "gpt-2", NULL, 3, 0, 4, 3 }, "tokenizer.ggml.merges is missing or empty" },
         { { "gpt2", "gpt-2", "ab", 3, 0, 4, 3 }, "merge 0, 'ab', is not two tokens" },
         { { "gpt2", "gpt-2", "b a", 3, 0, 4, 3 }, "the result is not in the vocabulary" },
@@ -336,6 +338,66 @@ static void gguf_faults_are_named(void **state)
     }
 }
 
+/* Every name that llama.cpp's converter gives to one of the families' tokenizers. */
+static void gguf_pre_tokenizers_are_known(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "gpt-2",     "phi-2",  "olmo",   "mpt",       "roberta-bpe", "modern-bert", "smollm",
+        "starcoder", "refact", "falcon", "command-r", "bloom",       "llama3",      "llama-bpe",
+        "smaug-bpe", "dbrx",   "tekken", "gpt-4o",    "qwen2",       "stablelm2",   "deepseek-r1-qwen"
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct tokenizer *tok = NULL;
+        struct err err = { 0 };
+        int rc = open_gguf(&tok, (struct gguf_parts){ "gpt2", names[i], "a b", 3, 0, 0, 3 }, &err);
+        /* Encoders put EOS behind a text, which this file lacks. */
+        if (rc && !strstr(err.msg, "the tokenizer adds EOS, but key tokenizer.ggml.eos_token_id is missing"))
+            fail_msg("%s: %s", names[i], err.msg);
+        tokenizer_free(tok);
+    }
+}
+
+/* A GGUF of the model bert; lowercase: -1 stays out. */
+static int open_gguf_bert(struct tokenizer **tok, const char *const texts[], size_t n, int lowercase, struct err *err)
+{
+    struct gguf_maker g = { .version = 3, .alignment = 32 };
+    gguf_put_string(&g, "tokenizer.ggml.model", "bert");
+    gguf_put_strings(&g, "tokenizer.ggml.tokens", texts, n);
+    if (lowercase >= 0)
+        gguf_put_bool(&g, "tokenizer.ggml.normalizer.lowercase", (unsigned char)lowercase);
+    struct strbuf bytes = gguf_made(&g);
+    struct file_map map;
+    struct gguf *file = NULL;
+    assert_int_equal(file_map_memory(&map, "t.gguf", bytes.data, bytes.len, err), 0);
+    assert_int_equal(gguf_open(&file, &map, err), 0);
+    int rc = tokenizer_open_gguf(tok, file, err);
+    gguf_free(file);
+    strbuf_release(&bytes);
+    return rc;
+}
+
+static void gguf_bert_says_whether_case_is_kept(void **state)
+{
+    (void)state;
+    static const char *const texts[] = { "[UNK]", "[CLS]", "[SEP]", "\u2581Paris", "\u2581paris", "", "s" };
+    struct tokenizer *tok = NULL;
+    struct tokens t = { 0 };
+    struct err err = { 0 };
+    assert_int_not_equal(open_gguf_bert(&tok, texts, 7, -1, &err), 0);
+    assert_non_null(strstr(err.msg, "has the token 'Paris', but does not say whether text is put into lower case"));
+    for (int lowercase = 0; lowercase < 2; lowercase++) {
+        assert_int_equal(open_gguf_bert(&tok, texts, 7, lowercase, &err), 0);
+        assert_int_equal(tokenizer_encode(tok, "Pariss", 6, SPECIALS_AUTO, &t, &err), 0);
+        assert_int_equal(t.n, 4);
+        assert_true(t.id[0] == 1 && t.id[1] == 3 + lowercase && t.id[2] == 6 && t.id[3] == 2);
+        tokenizer_free(tok);
+    }
+    assert_int_not_equal(open_gguf_bert(&tok, texts, 2, 1, &err), 0);
+    assert_non_null(strstr(err.msg, "nor a token '[SEP]'"));
+    tokens_release(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +413,8 @@ int main(void)
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(damaged_files_do_no_harm),
         cmocka_unit_test(gguf_faults_are_named),
+        cmocka_unit_test(gguf_pre_tokenizers_are_known),
+        cmocka_unit_test(gguf_bert_says_whether_case_is_kept),
     };
     return cmocka_run_group_tests_name("tokenizer_files", tests, NULL, NULL);
 }
