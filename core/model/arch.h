@@ -111,7 +111,10 @@ enum property {
     PROPERTY_EXPERTS_USED,
     PROPERTY_EXPERT_WIDTH, /* d_mlp of an expert */
     PROPERTY_SHARED_WIDTH,
-    PROPERTY_ROPE_LAYERS, /* every n-th layer has no rotary */
+    PROPERTY_ROPE_LAYERS,  /* every n-th layer has no rotary */
+    PROPERTY_PAD_TOKEN,    /* positions count from the row after this id's: RoBERTa */
+    PROPERTY_LAYER_GROUPS, /* consecutive layers share the weights of one of so many groups: ALBERT */
+    PROPERTY_MUST_BE_ONE,  /* another number is not supported */
     /* true or false */
     PROPERTY_PARALLEL,
     PROPERTY_PRE_NORM, /* false: a post-norm block without final norm (OPT-350m) */
@@ -184,6 +187,8 @@ struct arch {
     bool ln2_unless_parallel, ln2_if_there;
     bool no_ln1_in_block_0; /* ModernBERT */
     size_t position_offset;
+    const char *head_activation; /* of the masked-LM head; NULL: as in the blocks */
+    const char *head_activation_key;
     double local_theta; /* of layers that slide; 0: as all */
     const char *local_theta_key;
     const char *rope_theta_key; /* NULL: "rope_theta" */
@@ -196,7 +201,7 @@ struct arch {
     bool in_major;                /* matrices of the blocks are Conv1D, [in, out]; GGUF has them transposed */
     bool gguf_pairs;              /* GGUF has q and k rows reordered for rotary over neighbouring pairs */
     uint64_t biased;              /* roles that have a bias, norms included */
-    struct bias_key bias_keys[3]; /* roles that have one where a key says so */
+    struct bias_key bias_keys[5]; /* roles that have one where a key says so */
 
     const struct config_keys *keys;
     struct property_key properties[MOST_PROPERTY_KEYS];

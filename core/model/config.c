@@ -33,6 +33,8 @@ int config_begin(struct model *m, const struct arch *arch, struct err *err)
     if (!activation_of_name(arch->defaults.activation, &c->activation))
         return err_set(err, ERR_UNSUPPORTED, "activation \"%s\" of %s is not known", arch->defaults.activation,
                        arch->name);
+    if (arch->head_activation && !activation_of_name(arch->head_activation, &c->head_activation))
+        return err_set(err, ERR_UNSUPPORTED, "activation \"%s\" of %s is not known", arch->head_activation, arch->name);
     return 0;
 }
 
@@ -100,9 +102,6 @@ int config_finish(struct model *m, const char *where, struct err *err)
         return rc;
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, ERR_FORMAT, "%s: the norm's epsilon %g is not in [0, 1)", where, c->norm_eps);
-    if (c->d_embed > c->d_model)
-        return err_set(err, ERR_UNSUPPORTED, "%s: an embedding of %zu is wider than the stream of %zu", where,
-                       c->d_embed, c->d_model);
     if (c->position == POSITION_ALIBI && (rc = fill_slopes(m, err)))
         return rc;
     m->alibi_bf16 = arch->alibi_bf16;
@@ -112,7 +111,7 @@ int config_finish(struct model *m, const char *where, struct err *err)
         return err_nomem(err, "layers");
     for (size_t l = 0; l < c->n_layers; l++) {
         m->layers[l].attn_scale = m->storage->scale_by_layer ? c->attn_scale / (double)(l + 1) : c->attn_scale;
-        m->layers[l].no_ln1 = arch->no_ln1_in_block_0 && l == 0;
+        m->layers[l].ln1.identity = arch->no_ln1_in_block_0 && l == 0;
         m->layers[l].rope = c->position == POSITION_ROTARY ? 0 : NO_ROPE;
     }
     return 0;

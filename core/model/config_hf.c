@@ -16,7 +16,8 @@ enum neutral {
     NEUTRAL_ZERO,
     NEUTRAL_ONE,
     NEUTRAL_EMPTY,
-    NEUTRAL_FULL_ATTENTION
+    NEUTRAL_FULL_ATTENTION,
+    NEUTRAL_ABSOLUTE
 };
 static const struct {
     const char *key;
@@ -67,6 +68,7 @@ static const struct {
     { "kv_lora_rank", NEUTRAL_ZERO },
     /* positions */
     { "alibi", NEUTRAL_FALSE },
+    { "position_embedding_type", NEUTRAL_ABSOLUTE },
     { "partial_rotary_factor", NEUTRAL_ONE },
     { "rotary_pct", NEUTRAL_ONE },
     { "rope_pct", NEUTRAL_ONE },
@@ -108,6 +110,8 @@ static bool is_neutral(const json_t *value, enum neutral neutral)
         return json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0);
     case NEUTRAL_ONE:
         return json_is_number(value) && json_number_value(value) == 1;
+    case NEUTRAL_ABSOLUTE:
+        return json_is_string(value) && !strcmp(json_string_value(value), "absolute");
     case NEUTRAL_FULL_ATTENTION:
         return all_full_attention(value);
     default:
@@ -155,14 +159,19 @@ static bool row_reads(const struct arch *arch, const char *key)
            (rope_layers && !strcmp(key, "no_rope_layers"));
 }
 
+static int not_supported(const struct config_reader *r, const char *key)
+{
+    return err_set(r->err, ERR_UNSUPPORTED,
+                   "%s: key \"%s\" changes the mathematics in a way that is not supported for %s", r->name, key,
+                   r->arch->name);
+}
+
 static int refuse_unknown_mathematics(const struct config_reader *r)
 {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (!row_reads(r->arch, refused[i].key) &&
             !is_neutral(json_object_get(r->json, refused[i].key), refused[i].neutral))
-            return err_set(r->err, ERR_UNSUPPORTED,
-                           "%s: key \"%s\" changes the mathematics in a way that is not supported for %s", r->name,
-                           refused[i].key, r->arch->name);
+            return not_supported(r, refused[i].key);
     return 0;
 }
 
@@ -312,6 +321,17 @@ static int set_number(const struct config_reader *r, enum property property, con
         return take_size(r, key, x, MAX_MLP, &c->d_mlp);
     case PROPERTY_SHARED_WIDTH:
         return take_size(r, key, x, MAX_MLP, &c->d_shared);
+    case PROPERTY_PAD_TOKEN:
+        if ((rc = take_size(r, key, x, (double)c->n_ctx - 2, &size)))
+            return rc;
+        c->position_offset = size + 1;
+        c->n_ctx -= c->position_offset;
+        return 0;
+    case PROPERTY_LAYER_GROUPS:
+        rc = take_size(r, key, x, (double)c->n_layers, &r->m->storage->layer_groups);
+        return rc || r->m->storage->layer_groups ? rc : wrong_number(r, key, x);
+    case PROPERTY_MUST_BE_ONE:
+        return x == 1 ? 0 : not_supported(r, key);
     case PROPERTY_ROPE_LAYERS:
         if ((rc = take_size(r, key, x, MAX_LAYERS, &size)))
             return rc;
@@ -360,11 +380,7 @@ static int set_flag(const struct config_reader *r, enum property property, const
         return 0;
     case PROPERTY_MUST_BE_TRUE:
     case PROPERTY_MUST_BE_FALSE:
-        return is == (property == PROPERTY_MUST_BE_TRUE)
-                   ? 0
-                   : err_set(r->err, ERR_UNSUPPORTED,
-                             "%s: key \"%s\" changes the mathematics in a way that is not supported for %s", r->name,
-                             key, r->arch->name);
+        return is == (property == PROPERTY_MUST_BE_TRUE) ? 0 : not_supported(r, key);
     default:
         return 0;
     }
@@ -398,14 +414,14 @@ static int read_properties(const struct config_reader *r, bool of_layers)
     return 0;
 }
 
-static int read_activation(const struct config_reader *r)
+static int read_activation(const struct config_reader *r, const char *spellings, enum activation *out)
 {
     const char *name = NULL;
-    if (!r->arch->keys->activation)
+    if (!spellings)
         return 0;
-    struct config_place place = config_find(r, r->arch->keys->activation);
+    struct config_place place = config_find(r, spellings);
     int rc = json_get_string(place.object, r->name, place.key, &name, r->err);
-    if (rc || !name || activation_of_name(name, &r->m->config.activation))
+    if (rc || !name || activation_of_name(name, out))
         return rc;
     return err_set(r->err, ERR_UNSUPPORTED, "%s: activation \"%s\" of key \"%s\" is not supported", r->name, name,
                    place.key);
@@ -437,7 +453,11 @@ static int read_rest(const struct config_reader *r)
         if ((rc = json_get_number_or(place.object, r->name, place.key, c->norm_eps, &c->norm_eps, r->err)))
             return rc;
     }
-    if ((rc = read_activation(r)) ||
+    if ((rc = read_activation(r, r->arch->keys->activation, &c->activation)))
+        return rc;
+    if (!r->arch->head_activation)
+        c->head_activation = c->activation;
+    if ((rc = read_activation(r, r->arch->head_activation_key, &c->head_activation)) ||
         (rc = json_get_bool_or(r->json, r->name, "tie_word_embeddings", r->arch->defaults.tied, &c->tied, r->err)) ||
         (rc = read_biases(r)))
         return rc;

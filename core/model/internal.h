@@ -68,6 +68,7 @@ struct model_storage {
     uint64_t biased, maybe_biased; /* roles that must, and that may, have a bias */
     double alibi_most;             /* ALiBi's slopes go down to 2^-alibi_most */
     bool scale_by_layer;           /* attention scores are divided by the layer's number + 1 */
+    size_t layer_groups;           /* that layers share weights in; 0: each has its own */
     struct load *loads;
     size_t n_loads, loads_capacity;
     struct load_dest *dests;

@@ -79,14 +79,14 @@ struct model_config {
     bool bidirectional;     /* an encoder: every query sees every key */
     size_t rotary_dims;     /* leading dims of a head that rotate; 0 without rotary */
     bool rotary_pairs;      /* neighbours x[2i], x[2i+1] rotate (GPT-J, Cohere), not x[i], x[i + rotary_dims/2] */
-    enum activation activation;
-    bool gated_mlp;                     /* post = act(pre) * pre_linear */
-    bool tied;                          /* unembedding = embedding */
-    bool unembedding;                   /* there is one: a sentence encoder has none */
-    bool head_transform;                /* masked-LM head: dense, activation, norm before the unembedding */
-    double attn_scale;                  /* scores = attn_scale * q.k; 1/sqrt(d_head) */
-    double attn_softcap, logit_softcap; /* x = cap * tanh(x / cap) of scores, of logits; 0: none */
-    double qkv_clip;                    /* q, k, v are clipped to [-clip, clip]; 0: not */
+    enum activation activation, head_activation; /* head: of a masked-LM head */
+    bool gated_mlp;                              /* post = act(pre) * pre_linear */
+    bool tied;                                   /* unembedding = embedding */
+    bool unembedding;                            /* there is one: a sentence encoder has none */
+    bool head_transform;                         /* masked-LM head: dense, activation, norm before the unembedding */
+    double attn_scale;                           /* scores = attn_scale * q.k; 1/sqrt(d_head) */
+    double attn_softcap, logit_softcap;          /* x = cap * tanh(x / cap) of scores, of logits; 0: none */
+    double qkv_clip;                             /* q, k, v are clipped to [-clip, clip]; 0: not */
     double embed_scale, residual_scale, logit_scale; /* factors, 1 where there are none */
     bool qk_norm;                                    /* q and k are normalised, with the block's norm and eps */
     bool qk_norm_whole;                              /* over all heads at once (OLMo 2), not head by head */
@@ -121,6 +121,7 @@ struct matrix {
 
 struct norm_weights {
     const float *gain, *bias; /* [d_model]; NULL where there is none */
+    bool identity;            /* in place of a norm: scale 1, nothing is centred (ModernBERT's first) */
 };
 
 /* One gated or plain MLP. */
@@ -140,7 +141,6 @@ struct layer {
     struct matrix router;                           /* [n_experts, d_model] */
     struct mlp_weights *experts;                    /* [n_experts] or NULL */
     struct matrix shared_gate;                      /* [1, d_model]: sigmoid of it weighs the shared expert */
-    bool no_ln1;                                    /* ModernBERT's first block reads the stream itself */
     double attn_scale;                              /* config.attn_scale; GPT-2 may divide by the layer's number */
     size_t window; /* keys a query sees, itself included; bidirectional: on either side, itself too. 0 = all */
     size_t rope;   /* number of its rotary angles, or NO_ROPE */

@@ -30,21 +30,36 @@ static const char *spellings_of(const struct binder *b, enum role role)
     return text ? text : "";
 }
 
+/* Files of BERT's time call a norm's gain and bias gamma and beta. */
+static const struct tensor *find_name(const struct binder *b, char name[TENSOR_NAME_MAX], enum role role,
+                                      const char *suffix)
+{
+    const struct tensor *t = tensor_set_find(b->set, name);
+    const char *old = !strcmp(suffix, ".weight") ? ".gamma" : !strcmp(suffix, ".bias") ? ".beta" : NULL;
+    size_t stem = strlen(name) - strlen(suffix);
+    if (t || !old || b->gguf || !((ROLES_NORMS >> role) & 1) || stem + strlen(old) >= TENSOR_NAME_MAX)
+        return t;
+    snprintf(name + stem, TENSOR_NAME_MAX - stem, "%s", old);
+    return tensor_set_find(b->set, name);
+}
+
 /* The tensor of a role; with `tried` not NULL, the first name that was tried. */
 static const struct tensor *look(const struct binder *b, enum role role, const char *suffix, char *tried)
 {
     const char *cursor = spellings_of(b, role), *prefix = b->gguf ? "" : b->prefix;
     char spelling[TENSOR_NAME_MAX], name[TENSOR_NAME_MAX];
-    size_t layer = b->layer == NO_LAYER ? 0 : b->layer;
+    size_t layer = b->layer == NO_LAYER ? 0 : b->layer, groups = b->m->storage->layer_groups;
+    if (groups)
+        layer = layer * groups / b->m->config.n_layers;
     for (size_t i = 0; next_spelling(&cursor, spelling); i++) {
         bool head = role >= FIRST_HEAD_ROLE;
         tensor_name(name, head ? "" : prefix, spelling, layer, b->expert, suffix);
         if (!i && tried)
             snprintf(tried, TENSOR_NAME_MAX, "%s", name);
-        const struct tensor *t = tensor_set_find(b->set, name);
+        const struct tensor *t = find_name(b, name, role, suffix);
         if (!t && head && *prefix) {
             tensor_name(name, prefix, spelling, layer, b->expert, suffix);
-            t = tensor_set_find(b->set, name);
+            t = find_name(b, name, role, suffix);
         }
         if (t)
             return t;
@@ -114,8 +129,9 @@ static int add_part(struct binder *b, const struct tensor *t, size_t first, size
                                             .plus = plus,
                                             .layer = b->layer,
                                             .first_dest = s->n_dests };
+    if (!b->used[t - b->set->tensors] || first)
+        b->m->n_parameters += n;
     b->used[t - b->set->tensors] = true;
-    b->m->n_parameters += n;
     return 0;
 }
 
@@ -355,7 +371,7 @@ static int bind_experts(struct binder *b, struct layer *w)
 static int bind_layer(struct binder *b, struct layer *w)
 {
     const struct model_config *c = &b->m->config;
-    int rc = bind_norm(b, c->ln1 && !w->no_ln1, ROLE_LN1, &w->ln1);
+    int rc = bind_norm(b, c->ln1 && !w->ln1.identity, ROLE_LN1, &w->ln1);
     rc = rc ? rc : bind_attention(b, w);
     rc = rc ? rc : bind_norm(b, c->sublayer_norms, ROLE_LN1_POST, &w->ln1_post);
     rc = rc ? rc : bind_norm(b, c->ln2, ROLE_LN2, &w->ln2);
@@ -424,9 +440,29 @@ static int bind_embedding(struct binder *b)
         rc = bind_table(b, ROLE_TYPES, c->n_token_types, width, &m->type_embed);
     if (!rc && c->embed_norm)
         rc = bind_gain(b, ROLE_EMBED_NORM, 1, width, &m->embed_norm);
-    if (!rc && c->d_embed != c->d_model)
+    if (!rc && (c->d_embed != c->d_model || find(b, ROLE_PROJECT_IN, ".weight")))
         rc = bind_matrix(b, ROLE_PROJECT_IN, c->d_model, c->d_embed, as_they_are, &m->project_in, &m->project_in_bias);
     return rc;
+}
+
+/*
+ * The unembedding's bias where it is a tensor of its own. Files may hold it under two names: one bias where the
+ * unembedding is tied; else the first counts (transformers).
+ */
+static int bind_vocabulary_bias(struct binder *b)
+{
+    const struct tensor *first = find(b, ROLE_UNEMBED_BIAS, ""), *again;
+    const char *cursor = spellings_of(b, ROLE_UNEMBED_BIAS);
+    char name[TENSOR_NAME_MAX];
+    while (next_spelling(&cursor, name)) {
+        if (!(again = tensor_set_find(b->set, name)))
+            continue;
+        if (b->m->config.tied && !same_bytes(first, again))
+            return err_set(b->err, ERR_FORMAT, "%s: tensors \"%s\" and \"%s\" are one bias and differ", b->m->path,
+                           first->name, again->name);
+        b->used[again - b->set->tensors] = true;
+    }
+    return bind_vector(b, ROLE_UNEMBED_BIAS, "", b->m->config.d_vocab, as_they_are, &b->m->unembed_bias);
 }
 
 static int bind_head(struct binder *b)
@@ -442,9 +478,7 @@ static int bind_head(struct binder *b)
         rc = bind_gain(b, ROLE_HEAD_NORM, 1, c->d_embed, &m->head.norm);
     if (!rc && has_bias(b, ROLE_UNEMBED))
         return bind_vector(b, ROLE_UNEMBED, ".bias", c->d_vocab, as_they_are, &m->unembed_bias);
-    return rc || !*spellings_of(b, ROLE_UNEMBED_BIAS)
-               ? rc
-               : bind_vector(b, ROLE_UNEMBED_BIAS, "", c->d_vocab, as_they_are, &m->unembed_bias);
+    return rc || !*spellings_of(b, ROLE_UNEMBED_BIAS) ? rc : bind_vocabulary_bias(b);
 }
 
 /* --- all of it --- */

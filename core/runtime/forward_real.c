@@ -358,7 +358,7 @@ static int block(struct pass *p, size_t l, struct err *err)
 static void activate_head_step(const struct row_job *job, size_t row)
 {
     real *x = job->out + row * job->width;
-    kernels_of(job->p->rt)->activate(job->p->model->config.activation, x, NULL, job->width, x);
+    kernels_of(job->p->rt)->activate(job->p->model->config.head_activation, x, NULL, job->width, x);
 }
 
 /* Masked-LM head, or a projection to the embedding's width. *x moves to what the unembedding reads. */
@@ -445,7 +445,7 @@ void REAL_NAME(head_input)(struct runtime *rt, const real *states, size_t n, rea
         }
         matmul_part(&m->head.dense, m->head.bias, x, c->d_model, 1, 0, c->d_embed, y, c->d_embed, y + c->d_embed);
         if (c->head_transform) {
-            k->activate(c->activation, y, NULL, c->d_embed, y);
+            k->activate(c->head_activation, y, NULL, c->d_embed, y);
             k->norm_stats(y, c->d_embed, c->norm, c->norm_eps, &mean, &scale);
             k->normalize(y, c->d_embed, mean, scale, y);
             k->gain_bias(y, m->head.norm.gain, m->head.norm.bias, c->d_embed, y);

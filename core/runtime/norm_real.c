@@ -23,6 +23,11 @@ static void stats_step(const struct row_job *job, size_t row)
 {
     const struct pass *p = job->p;
     const struct model_config *c = &p->model->config;
+    if (job->norm->identity) {
+        ((real *)p->b.mean)[row] = 0;
+        ((real *)p->b.scale)[row] = 1;
+        return;
+    }
     kernels_of(p->rt)->norm_stats(job->in + row * job->width, job->width, c->norm, c->norm_eps, (real *)p->b.mean + row,
                                   (real *)p->b.scale + row);
 }

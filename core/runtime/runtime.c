@@ -76,6 +76,10 @@ size_t runtime_batch_rows(void)
 int kv_cache_create(struct kv_cache **out, const struct runtime *rt, size_t capacity, struct err *err)
 {
     const struct model_config *c = &rt->model->config;
+    if (c->bidirectional)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "%s is an encoder: every token sees all others, so that nothing can be generated after a prompt",
+                       rt->model->architecture);
     struct kv_cache *cache = mem_zeroed(1, sizeof *cache);
     size_t n;
     if (!cache || !size_mul(c->n_kv_heads * c->d_head, capacity, &n) || !size_mul(n, c->n_layers, &n)) {

@@ -83,7 +83,7 @@ struct sink {
     int (*take)(struct sink *self, const struct site_view *view, struct err *err);
 };
 
-/* Rotated keys and values of the tokens so far, for generation; opaque, made for one runtime. */
+/* Rotated keys and values of the tokens so far, for generation; opaque, made for one runtime. Encoders have none. */
 struct kv_cache;
 int kv_cache_create(struct kv_cache **out, const struct runtime *rt, size_t capacity_tokens, struct err *err);
 void kv_cache_free(struct kv_cache *cache); /* NULL is fine */
