@@ -5,6 +5,7 @@
 #   BUILD     folder for objects and programs       (build)
 #   PREFIX    where `make install` puts things      (/usr/local)
 #   SANITIZE  e.g. address,undefined: an instrumented build in its own folder
+#   COVERAGE  1: counts executed lines, in its own folder (make coverage)
 #   WERROR    1: warnings are errors                (0; lint and CI use 1)
 #   NATIVE    1: tune for this very machine; the program may not start elsewhere (0)
 #   PEERS     a Python with torch and transformers, for `make bench`
@@ -13,10 +14,11 @@
 CC       ?= cc
 PREFIX   ?= /usr/local
 SANITIZE ?=
+COVERAGE ?= 0
 WERROR   ?= 0
 NATIVE   ?= 0
 FUZZ_SECONDS ?= 60
-BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(NATIVE)),/native)
+BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(NATIVE)),/native)$(if $(filter 1,$(COVERAGE)),/coverage)
 comma    := ,
 VERSION  := 0.1.0
 Q        := $(if $(V),,@)
@@ -39,8 +41,10 @@ HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE \
 STRATA_CFLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DSTRATA_VERSION='"$(VERSION)"' -I. $(PKG_CFLAGS) \
                 -O3 -g -ffp-contract=off -fno-math-errno -fno-trapping-math $(HARDENING) \
                 $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) $(if $(filter 1,$(NATIVE)),-march=native) \
-                $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-LDFLAGS_ALL   = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+                $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all) \
+                $(if $(filter 1,$(COVERAGE)),--coverage -O1)
+LDFLAGS_ALL   = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SANITIZE),-fsanitize=$(SANITIZE)) \
+                $(if $(filter 1,$(COVERAGE)),--coverage) $(LDFLAGS)
 
 SRCS      := $(wildcard core/*.c core/*/*.c probes/*.c)
 CLI_SRCS  := $(wildcard analyses/*.c analyses/*/*.c)
@@ -70,7 +74,7 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test bench asan fuzz fuzzers lint format data-check install clean
+.PHONY: help deps build objects demo test bench asan tsan coverage coverage-programs fuzz fuzzers lint format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -80,6 +84,8 @@ help:
 	@echo '  deps        install the Debian packages that building and testing need'
 	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
+	@echo '  tsan        tests of what runs in threads, under the thread sanitizer'
+	@echo '  coverage    lines and branches that the tests reach, per folder'
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
 	@echo '  data-check  validate data/facts'
@@ -105,11 +111,25 @@ test: deps
 asan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
 
+# Tests that run threads of ours: the pool, the forward pass, the writer's queue.
+THREAD_TESTS := $(addprefix tests/unit/test_,pool runtime replay model store_stream store_dump store_lens logit_lens lens_batch)
+tsan: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=thread $(addprefix $(BUILD)/thread/,$(THREAD_TESTS))
+	@for test in $(THREAD_TESTS); do \
+	    TSAN_OPTIONS="suppressions=tests/tsan.txt halt_on_error=1" $(BUILD)/thread/$$test >$(BUILD)/thread/log 2>&1 || \
+	        { cat $(BUILD)/thread/log; exit 1; }; echo "  $$test: no race"; done
+
+coverage: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) COVERAGE=1 coverage-programs
+	@BUILD=$(BUILD)/coverage tests/coverage.sh
+
 fuzz: deps
 	@tests/deps.sh fuzz
 	@$(MAKE) --no-print-directory -j$$(nproc) build $(FUZZ_SEEDS)
 	@$(MAKE) --no-print-directory -j$$(nproc) CC=clang BUILD=$(BUILD)/fuzz SANITIZE=fuzzer-no-link,address,undefined fuzzers
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
+
+coverage-programs: build $(TESTS) $(FUZZ_SEEDS)
 
 fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(FUZZ_SRCS))
 
