@@ -108,6 +108,15 @@ END
     refused "objects.json: holds more than 3000000 objects and lists"
 }
 
+@test "token ids outside the vocabulary are refused" {
+    echo '{"tokens":[1,2,4096],"answer_token":4}' >ids.jsonl
+    limited 1024 lens -m "$TINY" -i ids.jsonl -o x.h5
+    refused "ids.jsonl: line 1: token id 4096 is outside the vocabulary of 4096"
+    echo '{"tokens":[1,2],"answer_token":4096}' >ids.jsonl
+    limited 1024 lens -m "$TINY" -i ids.jsonl -o x.h5
+    refused "ids.jsonl: line 1: answer token 4096 is outside the vocabulary of 4096"
+}
+
 @test "a model that is cut short during a run is named" {
     cp -r "$ROOT/tests/golden/models/llama_a" model
     mkfifo facts
