@@ -213,7 +213,11 @@ int cli_parse(struct cli *cli, const struct command *command, int argc, char **a
     cli->specials = (enum specials)common.specials;
     cli->precision = (enum precision)common.precision;
     cli->weights = (enum weight_place)common.weights;
-    return cli->help ? 0 : check_arguments(command, cli, err);
+    if (cli->help)
+        return 0;
+    if (cli->limit != SIZE_MAX && !cli->input)
+        return err_set(err, ERR_ARG, "--limit goes with -i: it counts the facts of a file");
+    return check_arguments(command, cli, err);
 }
 
 void cli_release(struct cli *cli)

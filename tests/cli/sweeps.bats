@@ -49,6 +49,7 @@ killed() {
         fi
     done
     echo "$kept journals after $times kills, $takes ms uninterrupted"
+    [ $kept -gt 0 ]
     (sweep "$command" killed.h5 "$@" --resume)
     same killed.h5 whole.h5
     [ ! -e killed.h5.journal ] && [ ! -e killed.h5.lock ]
@@ -137,6 +138,10 @@ stopped() {
     expect 2 "--resume"
     strata heads -m "$TINY" -i - -o out.h5 --resume </dev/null
     expect 2 "--resume -i -: only a file can be read again"
+    for command in knockout heads neurons causal lens trace; do
+        strata $command -m "$TINY" "$PROMPT" --limit 3
+        expect 2 "--limit goes with -i"
+    done
     strata neurons -m "$TINY" -i "$WORK/facts.jsonl" -o nowhere/out.h5
     expect 1 "nowhere/out.h5: cannot create"
     one_line

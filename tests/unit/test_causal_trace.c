@@ -404,7 +404,7 @@ static void progress_can_stop_it(void **state)
 {
     (void)state;
     const struct causal_options o = all_kinds(2);
-    struct stopper s = { { stop }, 0, 0 };
+    struct stopper s = { .progress.step = stop };
     struct causal_trace t;
     struct err err = { 0 };
     assert_int_equal(causal_trace_run(&t, rt, &prompt, ANSWER, &o, &s.progress, &err), ERR_INTERRUPTED);
