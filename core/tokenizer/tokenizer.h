@@ -38,6 +38,7 @@ enum specials { SPECIALS_AUTO, SPECIALS_NONE, SPECIALS_BOS };
  *   came from, without what was left out (a mark composed with the letter before, a control character); what one
  *   character became shares its span;
  * - added tokens that swallow spaces and added tokens made of spaces can overlap, as in `tokenizers`;
+ * - what a pre-tokenizer removes has no token: the spaces between words of WordPiece ("Paris", not " Paris");
  * - bytes without a token in a vocabulary without unk are left out, as in `tokenizers`; n_dropped counts them.
  * `tokenizers` itself gives each token that holds a part of a character the whole character; here it has its bytes.
  */
