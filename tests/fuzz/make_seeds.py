@@ -149,8 +149,10 @@ def tokenizers():
     put("tokenizer_json", "plain", json.dumps({**base, "added_tokens": [], "normalizer": None, "post_processor": None,
                                                "pre_tokenizer": level}, ensure_ascii=False))
     for kind in ["BPE", "Unigram", "WordPiece", "WordLevel"]:
-        model = {"type": kind, "unk_token": "<unk>", "unk_id": 0, "continuing_subword_prefix": "##",
-                 "max_input_chars_per_word": 100, "byte_fallback": False, "merges": ["a b"] if kind == "BPE" else []}
+        model = {"BPE": {"unk_token": "<unk>", "byte_fallback": False, "merges": ["a b"]},
+                 "Unigram": {"unk_id": 0, "byte_fallback": False},
+                 "WordPiece": {"unk_token": "<unk>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+                 "WordLevel": {"unk_token": "<unk>"}}[kind] | {"type": kind}
         words = ["<unk>", "a", "b", "ab", "##b", "\u2581"]
         model["vocab"] = [[w, -float(i)] for i, w in enumerate(words)] if kind == "Unigram" else {w: i for i, w in enumerate(words)}
         put("tokenizer_json", f"small_{kind}", json.dumps({"version": "1.0", "added_tokens": [], "normalizer": None,
@@ -168,7 +170,7 @@ def tokenizers():
                "trim_offsets": True, "add_prefix_space": False}]}
     for key, values in parts.items():
         for value in values:
-            put("tokenizer_json", f"{key}_{value['type']}_{value.get('behavior', '')}", json.dumps({**base, key: value}))
+            put("tokenizer_json", f"{key}_{value['type']}_{value.get('behavior', '')}", json.dumps({**base, key: value, "decoder": base["decoder"] if key != "pre_tokenizer" else None}))
     units = [0] * 256  # a map of 'a' to "x": the root, the unit that 'a' leads to, its leaf
     units[97] = 97 | 1 << 8 | 2 << 10
     charsmap = struct.pack("<I256I", 1024, *units) + b"x\0"
@@ -181,12 +183,32 @@ def tokenizers():
             {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}]},
         "decoder": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
         "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": True}}))
+    for path in sorted((ROOT / "tests/golden/tokenizers").glob("*.json")):
+        if path.stat().st_size < 20000:
+            put("tokenizer_json", f"golden_{path.stem}", path.read_bytes())
     texts = ["The Eiffel Tower is located in the city of Paris.", "  two  spaces\n\n\ttab ", "don't I'LL 12345 3.14",
              "e\u0301 \u00e9 \u1e9b\u0323 \ufb01", "\u4f60\u597d\u3000\u4e16\u754c", "\U0001f469\u200d\U0001f373 \u2028x",
              "<|endoftext|><s></s>[MASK]", "a" * 300, "\ud55c\uad6d\uc5b4 \u0939\u093f\u0928\u094d\u0926\u0940", "", "\u00a0\u0085\u200b"]
     for i, text in enumerate(texts):
         put("tokenize", f"text_{i}", text, i % 10 + 10 * (i % 2))
     put("tokenize", "no_utf8", b"ab\xff\xfe\xc0\xaf\xed\xa0\x80", 1)
+
+
+def tokenizer_files():
+    def join(*parts):
+        return b"\x1e".join(p.encode() if isinstance(p, str) else json.dumps(p).encode() for p in parts)
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##r", "e", "tower", ",", "\u4f60"]
+    put("tokenizer_files", "bert", join("\n".join(words) + "\n"), 0)
+    put("tokenizer_files", "bert_settings", join("\r\n".join(words), "", {"do_lower_case": False, "strip_accents": True,
+        "tokenize_chinese_chars": False, "tokenizer_class": "BertTokenizerFast", "unk_token": {"content": "[UNK]"}},
+        {"cls_token": "[CLS]", "mask_token": {"content": "[MASK]", "lstrip": True}}, {"new": len(words)}), 0)
+    vocab = {c: i for i, c in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", "T", "h", "e", "\u0120", "E", "he", "\u0120E", "<|endoftext|>"])}
+    merges = "#version: 0.2\nh e\n\u0120 E\n"
+    put("tokenizer_files", "gpt2", join(json.dumps(vocab, ensure_ascii=False), merges), 64 + 2)
+    put("tokenizer_files", "roberta", join(vocab, merges, {"add_prefix_space": True, "errors": "replace", "added_tokens_decoder":
+        {"4": {"content": "<mask>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False, "special": True}}},
+        {"bos_token": "<s>", "eos_token": {"content": "</s>"}}), 64 + 3)
 
 
 def facts():
@@ -260,6 +282,7 @@ ggufs()
 vectors()
 configs()
 tokenizers()
+tokenizer_files()
 facts()
 expressions()
 dumps(os.path.abspath(sys.argv[1]))
