@@ -79,16 +79,12 @@ static int normalize_patterns(struct tokenizer *tok, const char *where, struct e
     int rc = 0;
     for (size_t i = 0; !rc && i < tok->normalized_added.n; i++) {
         struct added_token *t = &tok->normalized_added.token[i];
-        struct work w = { .bytes = t->content, .match = pcre2_match_data_create(1, NULL) };
-        if (!w.match)
-            rc = err_nomem(err, "added tokens");
-        if (!rc && !(rc = work_add(&w, 0, t->len, -1, err))) {
-            work_swap(&w);
+        struct work w = { .bytes = t->content };
+        if (!(rc = work_start(&w, t->len, err)))
             rc = normalize(tok, &w, err);
-        }
-        if (!rc && !w.now.n)
-            rc = err_set(err, ERR_UNSUPPORTED, "%s: nothing is left of the added token '%s' when it is normalized",
-                         where, t->content);
+        if (!rc && (!w.now.n || w.now.item[0].end - w.now.item[0].begin > ADDED_LONGEST))
+            rc = err_set(err, ERR_UNSUPPORTED, "%s: the added token '%s' is %s when it is normalized", where,
+                         t->content, w.now.n ? "too long" : "nothing");
         if (!rc && w.bytes != t->content) {
             t->pattern_len = w.now.item[0].end - w.now.item[0].begin;
             t->own_pattern = mem_strndup(w.bytes + w.now.item[0].begin, t->pattern_len);

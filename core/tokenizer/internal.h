@@ -95,7 +95,7 @@ struct pieces {
 struct buffer {
     char *bytes;
     uint32_t *origin, *origin_end;
-    size_t n, bytes_capacity, origin_capacity, origin_end_capacity;
+    size_t n, most, bytes_capacity, origin_capacity, origin_end_capacity;
 };
 struct bpe_symbol;
 struct bpe_candidate;
@@ -106,6 +106,7 @@ struct work {
     const char *bytes;                   /* the input, or buffer[current] */
     const uint32_t *origin, *origin_end; /* NULL: the input itself */
     struct buffer buffer[2];
+    size_t most; /* bytes of a buffer */
     int current;
     struct pieces now, next;
     pcre2_match_data *match;
@@ -127,6 +128,10 @@ static inline uint32_t work_origin_end(const struct work *w, size_t begin, size_
         return work_origin(w, begin);
     return w->origin_end ? w->origin_end[end - 1] : (uint32_t)end;
 }
+/* A hostile file's normalizers could multiply a text without end; real ones stay below 12. */
+enum { GROWTH_MOST = 64 };
+/* The text w->bytes as one piece. */
+int work_start(struct work *w, size_t len, struct err *err);
 /* The piece goes to w->next; an empty one without id is dropped. */
 int work_add(struct work *w, size_t begin, size_t end, int32_t id, struct err *err);
 void work_swap(struct work *w); /* next becomes now */

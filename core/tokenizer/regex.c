@@ -341,10 +341,9 @@ static int match_failed(const struct regex *re, int code, size_t from, struct er
     if (code == PCRE2_ERROR_NOMEMORY)
         return err_nomem(err, "matching a regular expression");
     pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-    return err_set(
-        err, ERR_UNSUPPORTED,
-        "the pre-tokenizer's regular expression %.200s takes too long on this text (byte %zu of a piece): %s",
-        re->pattern, from, text);
+    return err_set(err, ERR_UNSUPPORTED,
+                   "the tokenizer's regular expression %.200s takes too long on this text (byte %zu of a piece): %s",
+                   re->pattern, from, text);
 }
 
 int regex_next(const struct regex *re, pcre2_match_data *match, const char *text, size_t len, struct regex_at *at,

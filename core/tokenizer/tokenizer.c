@@ -77,11 +77,7 @@ static int encode_piece(const struct tokenizer *tok, struct work *w, const struc
 /* The text's own tokens, appended to w->out. */
 static int encode_text(const struct tokenizer *tok, struct work *w, size_t len, struct err *err)
 {
-    int rc = work_add(w, 0, len, -1, err);
-    work_swap(w);
-    w->match = pcre2_match_data_create(1, NULL);
-    if (!rc && !w->match)
-        rc = err_nomem(err, "a text's pieces");
+    int rc = work_start(w, len, err);
     if (rc || (rc = added_split(&tok->raw_added, w, err)) || (rc = normalize(tok, w, err)) ||
         (rc = added_split(&tok->normalized_added, w, err)) || (rc = pre_tokenize(tok, w, err)))
         return rc;

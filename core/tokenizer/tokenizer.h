@@ -33,10 +33,12 @@ enum specials { SPECIALS_AUTO, SPECIALS_NONE, SPECIALS_BOS };
 /*
  * Parallel arrays of n tokens. begin/end are bytes of the input text, not trimmed (" Paris" has its space), so that
  * the tokens cover the text without gaps; exceptions:
- * - special tokens that the post-processor adds have begin == end, as has a space that was put before the text;
+ * - special tokens that the post-processor adds have begin == end, as has a space (U+2581) that was put before the
+ * text;
  * - where a normalizer changed characters, a token has the whole characters that `tokenizers` gives it: those that it
  *   came from, without what was left out (a mark composed with the letter before, a control character); what one
- *   character became shares its span;
+ *   character became shares its span; white space that a pre-tokenizer removes belongs to no token;
+ * - the byte tokens ("<0x0A>") of Unigram all have the span of the text that has no token, those of BPE a byte each;
  * - added tokens that swallow spaces and added tokens made of spaces can overlap, as in `tokenizers`;
  * - what a pre-tokenizer removes has no token: the spaces between words of WordPiece ("Paris", not " Paris");
  * - bytes without a token in a vocabulary without unk are left out, as in `tokenizers`; n_dropped counts them.
@@ -68,7 +70,7 @@ struct tokenizer_files {
     const char *model_type;
 };
 int tokenizer_open_files(struct tokenizer **out, const struct tokenizer_files *files, struct err *err);
-/* From tokenizer.ggml.* metadata; an unknown or absent tokenizer.ggml.pre is an error. Copies what it needs. */
+/* From tokenizer.ggml.* metadata; an unknown model or pre-tokenizer is an error. Copies what it needs. */
 int tokenizer_open_gguf(struct tokenizer **out, const struct gguf *g, struct err *err);
 void tokenizer_free(struct tokenizer *tok); /* NULL is fine */
 
@@ -94,7 +96,7 @@ int32_t tokenizer_eos(const struct tokenizer *tok);
  * tokenizer_config.json do); -1 leaves it. Only while opening a model.
  */
 void tokenizer_set_bos_eos(struct tokenizer *tok, int32_t bos, int32_t eos);
-/* "byte-level BPE, 49152 tokens, pre-tokenizer smollm": one line for `info`. Borrowed. */
+/* "byte-level BPE, 49152 tokens, pre-tokenizer smollm", "BPE with byte fallback, 32000 tokens": one line for `info`. */
 const char *tokenizer_describe(const struct tokenizer *tok);
 
 #endif

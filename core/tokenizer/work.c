@@ -7,6 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+int work_start(struct work *w, size_t len, struct err *err)
+{
+    w->most = len * GROWTH_MOST + (1 << 16);
+    w->match = pcre2_match_data_create(1, NULL);
+    if (!w->match)
+        return err_nomem(err, "a text's pieces");
+    int rc = work_add(w, 0, len, -1, err);
+    work_swap(w);
+    return rc;
+}
+
 int work_add(struct work *w, size_t begin, size_t end, int32_t id, struct err *err)
 {
     if (begin == end && id < 0)
@@ -29,6 +40,7 @@ struct buffer *buffer_start(struct work *w)
 {
     struct buffer *b = &w->buffer[!w->current];
     b->n = 0;
+    b->most = w->most;
     return b;
 }
 
@@ -36,6 +48,9 @@ static int make_room(struct buffer *b, size_t n, struct err *err)
 {
     if (b->n + n > INT32_MAX)
         return err_set(err, ERR_UNSUPPORTED, "a text of more than 2 GiB cannot be encoded in one piece");
+    if (b->n + n > b->most)
+        return err_set(err, ERR_UNSUPPORTED, "the tokenizer's normalizers make the text more than %d times as long",
+                       (int)GROWTH_MOST);
     if (!mem_grow(&b->bytes, &b->bytes_capacity, b->n + n, 1) ||
         !mem_grow(&b->origin, &b->origin_capacity, b->n + n, sizeof *b->origin) ||
         !mem_grow(&b->origin_end, &b->origin_end_capacity, b->n + n, sizeof *b->origin_end))

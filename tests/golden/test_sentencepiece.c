@@ -342,8 +342,7 @@ static int encode_by_map(uint32_t place, uint32_t leaf_offset, const char *text,
     tok.normalizers[0].kind = NORMALIZER_CHARSMAP;
     assert_int_equal(charsmap_open(&tok.normalizers[0].charsmap, s.data, s.len, "map", err), 0);
     struct work w = { .bytes = text };
-    assert_int_equal(work_add(&w, 0, strlen(text), -1, err), 0);
-    work_swap(&w);
+    assert_int_equal(work_start(&w, strlen(text), err), 0);
     int rc = normalize(&tok, &w, err);
     if (!rc) {
         tokens_clear(out);
@@ -369,6 +368,27 @@ static void maps_that_point_outside_are_refused(void **state)
     assert_int_equal(encode_by_map(0, 0x3fff, "a", &t, &err), ERR_FORMAT);
     assert_non_null(strstr(err.msg, "points outside of itself"));
     tokens_release(&t);
+}
+
+/* Eight times "aaaaaaaa" for every "a" would be 16 MB for one byte. */
+static void normalizers_cannot_multiply_a_text_without_end(void **state)
+{
+    (void)state;
+    static const char replace[] = NORMALIZER("Replace", ",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaa\"");
+    struct strbuf normalizer = STRBUF_INIT;
+    struct tokens t = { 0 };
+    struct err err = { 0 };
+    strbuf_addf(&normalizer, "{\"type\":\"Sequence\",\"normalizers\":[%s", replace);
+    for (int i = 0; i < 7; i++)
+        strbuf_addf(&normalizer, ",%s", replace);
+    strbuf_adds(&normalizer, "]}");
+    struct tokenizer *tok = open_good(UNIGRAM("0", "[\"a\",-1]"), strbuf_text(&normalizer), "null");
+    assert_int_equal(encode_text(tok, "b", &t, &err), 0);
+    assert_int_equal(encode_text(tok, "a", &t, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "more than 64 times as long"));
+    tokens_release(&t);
+    tokenizer_free(tok);
+    strbuf_release(&normalizer);
 }
 
 /* Bytes of the map changed at random: an error or any ids, in bounds. */
@@ -515,6 +535,7 @@ int main(void)
         cmocka_unit_test(a_character_without_token_and_unk_is_an_error),
         cmocka_unit_test(a_list_without_type_is_unigram),
         cmocka_unit_test(maps_that_point_outside_are_refused),
+        cmocka_unit_test(normalizers_cannot_multiply_a_text_without_end),
         cmocka_unit_test(damaged_maps_do_no_harm),
         cmocka_unit_test(tokens_and_bytes_lead_to_each_other),
         cmocka_unit_test(spans_lead_through_spaces_and_bytes),

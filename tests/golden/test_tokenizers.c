@@ -478,8 +478,7 @@ static void set_nfc_bits(uint16_t *bits, uint32_t first, uint32_t end)
         }
         strbuf_addc(&text, '|');
         struct work w = { .bytes = text.data };
-        assert_int_equal(work_add(&w, 0, text.len, -1, &err), 0);
-        work_swap(&w);
+        assert_int_equal(work_start(&w, text.len, &err), 0);
         assert_int_equal(normalize(&tok, &w, &err), 0);
         const char *at = w.bytes + w.now.item[0].begin;
         for (uint32_t cp = first; cp < end; cp++) {
