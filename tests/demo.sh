@@ -41,7 +41,7 @@ mkdir -p "$out"
 # A lens file is never replaced by itself: its run may have taken hours.
 rm -f "$out/lens.h5" "$out/lens.h5.partial"
 
-echo "one fact, layer by layer:"
+echo "one fact, layer by layer and in three stages:"
 "$strata" trace -m "$use" "$prompt" --subject "Eiffel Tower" --answer Paris -o "$out/trace"
 echo
 echo "the same over ${#relations[@]} relations:"

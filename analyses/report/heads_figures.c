@@ -225,7 +225,7 @@ const struct result_kind heads_result = {
     .json = heads_report_json,
     .csv = { { "heads", heads_report_csv },
              { "relations", heads_report_map_csv },
-             { "ablation", heads_report_ablation_csv } },
+             { "ablation", heads_report_ablation_csv, "lens" } },
     .h5 = heads_report_put,
     .figures = draw_all,
     .json_wins = true,

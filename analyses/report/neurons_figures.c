@@ -153,7 +153,7 @@ const struct result_kind neurons_result = {
     .json = neurons_report_json,
     .csv = { { "neurons", neurons_report_csv },
              { "layers", neurons_report_layers_csv },
-             { "ablation", neurons_report_ablation_csv } },
+             { "ablation", neurons_report_ablation_csv, "lens" } },
     .h5 = neurons_report_put,
     .figures = draw_all,
     .json_wins = true,

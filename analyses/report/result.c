@@ -123,17 +123,40 @@ static int write_h5(const struct result *r, const char *path, const void *report
 
 /* --- a folder --- */
 
-int result_text_file(const char *folder, const char *name, result_add *add, const void *report, struct err *err)
+/* Table i with its last column. Quotes may hold line ends. */
+static void add_table(const struct result_kind *kind, size_t i, const void *report, struct strbuf *out)
 {
+    const char *norm = kind->csv[i].norm ? kind->csv[i].norm : kind->norm;
     struct strbuf text = STRBUF_INIT;
-    char *path = file_join(folder, name);
+    bool quoted = false, first = true;
+    kind->csv[i].add(report, &text);
+    for (size_t at = 0; at < text.len; at++) {
+        quoted ^= text.data[at] == '"';
+        if (norm && !quoted && text.data[at] == '\n') {
+            strbuf_addf(out, ",%s", first ? "norm" : norm);
+            first = false;
+        }
+        strbuf_addc(out, text.data[at]);
+    }
+    out->failed |= strbuf_failed(&text);
+    strbuf_release(&text);
+}
+
+/* FOLDER/NAME.csv; no file where the table is empty. */
+static int write_table(const struct result_kind *kind, size_t i, const char *folder, const void *report,
+                       struct err *err)
+{
+    struct strbuf name = STRBUF_INIT, text = STRBUF_INIT;
+    strbuf_addf(&name, "%s.csv", kind->csv[i].name);
+    char *path = strbuf_failed(&name) ? NULL : file_join(folder, strbuf_text(&name));
     int rc = 0;
-    add(report, &text);
+    add_table(kind, i, report, &text);
     if (!path || strbuf_failed(&text))
-        rc = err_nomem(err, name);
+        rc = err_nomem(err, kind->csv[i].name);
     else if (text.len)
         rc = file_write(path, text.data, text.len, err);
     free(path);
+    strbuf_release(&name);
     strbuf_release(&text);
     return rc;
 }
@@ -154,12 +177,8 @@ static int write_folder(const struct result *r, const void *report, const struct
     strbuf_addf(&name, "%s/%s.h5", folder, kind->name);
     rc = rc || !strbuf_failed(&name) ? rc : err_nomem(err, "a path");
     rc = rc ? rc : write_h5(r, strbuf_text(&name), report, p, err);
-    for (size_t i = 0; !rc && i < RESULT_TABLES && kind->csv[i].add; i++) {
-        strbuf_reset(&name);
-        strbuf_addf(&name, "%s.csv", kind->csv[i].name);
-        rc = strbuf_failed(&name) ? err_nomem(err, "a path")
-                                  : result_text_file(folder, name.data, kind->csv[i].add, report, err);
-    }
+    for (size_t i = 0; !rc && i < RESULT_TABLES && kind->csv[i].add; i++)
+        rc = write_table(kind, i, folder, report, err);
     strbuf_release(&name);
     return rc || r->no_plots ? rc : result_drawn(r->cli, kind->figures(report, folder, err), err);
 }
@@ -178,7 +197,9 @@ int result_write(const struct result *r, const void *report, const struct proven
         return rc;
     if (r->format == RESULT_FOLDER)
         to.output = NULL;
-    result_add *add = r->format == RESULT_CSV ? kind->csv[0].add : to.json ? kind->json : kind->text;
-    add(report, &text);
+    if (r->format == RESULT_CSV)
+        add_table(kind, 0, report, &text);
+    else
+        (to.json ? kind->json : kind->text)(report, &text);
     return output_text(&to, &text, 0, err);
 }

@@ -38,10 +38,14 @@ struct result_kind {
     const char *format; /* "strata-patch"; version 1 */
     const char *norm;   /* the norm convention: "lens", "attribution" */
     result_add *text, *json;
-    /* Tables as CSV: the first is what -o FILE.csv gets; in a folder NAME.csv each, less those that add nothing. */
+    /*
+     * Tables as CSV: the first is what -o FILE.csv gets; in a folder NAME.csv each, less those that add nothing. A last
+     * column `norm` is added, the table's own or the kind's.
+     */
     struct {
         const char *name;
         result_add *add;
+        const char *norm;
     } csv[RESULT_TABLES];
     result_put *h5; /* NULL: the command writes its HDF5 file itself, as it goes */
     /* 0, PLOT_NOT_DRAWN or negative; NULL: there is no folder to write. */
@@ -68,8 +72,6 @@ int result_write(const struct result *r, const void *report, const struct proven
 struct provenance result_provenance(const struct cli *cli, const struct model *model);
 /* A whole HDF5 file: provenance, then what put adds. */
 int result_h5(const char *path, const struct provenance *p, result_put *put, const void *report, struct err *err);
-/* FOLDER/NAME with what add gives; no file where that is nothing. */
-int result_text_file(const char *folder, const char *name, result_add *add, const void *report, struct err *err);
 /* What drawing returned: says why figures are not drawn, which is no failure. */
 int result_drawn(const struct cli *cli, int rc, const struct err *err);
 

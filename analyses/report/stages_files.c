@@ -1,6 +1,7 @@
 /* The three stages as CSV and HDF5. */
 #include "analyses/report/stages_report.h"
 
+#include "core/base/file.h"
 #include "core/base/mem.h"
 
 #include <math.h>
@@ -53,7 +54,7 @@ static void add_point(struct strbuf *out, enum stages_curve curve, size_t point)
 
 void stages_report_one_csv(const struct stages_report *r, struct strbuf *out)
 {
-    strbuf_adds(out, "curve,unit,layer,value\n");
+    strbuf_adds(out, "curve,unit,layer,value,norm\n");
     for (size_t c = 0; c < STAGES_N_CURVES && !r->skipped; c++) {
         enum stages_curve curve = (enum stages_curve)c;
         for (size_t i = 0; i < stages_n_points(&r->stages, curve); i++) {
@@ -63,7 +64,7 @@ void stages_report_one_csv(const struct stages_report *r, struct strbuf *out)
             strbuf_addf(out, "%s,%s,", stages_curve_name(curve), stages_curve_unit(curve));
             add_point(out, curve, i);
             add_value(out, x);
-            strbuf_addc(out, '\n');
+            strbuf_adds(out, ",lens\n");
         }
     }
 }
@@ -407,22 +408,25 @@ static int draw_many(const void *report, const char *folder, struct err *err)
     const struct stages_report *r = report;
     struct plots plots = { 0 };
     struct err ignored;
-    char subtitle[256];
-    snprintf(subtitle, sizeof subtitle, "n = %zu facts, %zu subjects; 95 %% bands: bootstrap over subjects",
-             r->stages.n_facts, r->all.n_subjects);
-    const struct plot_target to = { .folder = folder, .subtitle = subtitle, .plots = &plots };
-    int rc = stages_report_figures(r, &to, err);
+    struct strbuf subtitle = STRBUF_INIT;
+    strbuf_addf(&subtitle, "n = %zu facts, %zu subjects; norm convention: lens (heads: attribution); ",
+                r->stages.n_facts, r->all.n_subjects);
+    plot_show(&subtitle, file_base_name(r->model->path), 40);
+    const struct plot_target to = { .folder = folder, .subtitle = strbuf_text(&subtitle), .plots = &plots };
+    int rc = strbuf_failed(&subtitle) ? err_nomem(err, "a figure") : stages_report_figures(r, &to, err);
     int drawn = plots_wait(&plots, rc < 0 ? &ignored : err);
+    strbuf_release(&subtitle);
     return rc < 0 ? rc : drawn;
 }
 
-const struct result_kind stages_result = {
-    .name = "trace",
-    .format = "strata-trace",
-    .norm = "lens; heads: attribution",
-    .text = stages_report_text,
-    .json = stages_report_json,
-    .csv = { { "curves", add_curves }, { "relations", add_relations }, { "facts", add_facts }, { "heads", add_heads } },
-    .h5 = put_many,
-    .figures = draw_many
-};
+const struct result_kind stages_result = { .name = "trace",
+                                           .format = "strata-trace",
+                                           .norm = "lens; heads: attribution",
+                                           .text = stages_report_text,
+                                           .json = stages_report_json,
+                                           .csv = { { "curves", add_curves, "lens" },
+                                                    { "relations", add_relations, "lens" },
+                                                    { "facts", add_facts, "lens" },
+                                                    { "heads", add_heads, "attribution" } },
+                                           .h5 = put_many,
+                                           .figures = draw_many };

@@ -461,7 +461,9 @@ void stages_report_one_json(const struct stages_report *r, struct strbuf *out)
 void stages_report_json(const void *report, struct strbuf *out)
 {
     const struct stages_report *r = report;
-    strbuf_adds(out, "{\"format\":\"strata-trace\",\"version\":1,\"kind\":\"facts\",\"model\":");
+    strbuf_adds(out, "{\"format\":\"strata-trace\",\"version\":1,\"kind\":\"facts\",\"norms\":{\"stages\":\"lens\","
+                     "\"heads\":\"attribution\"},"
+                     "\"model\":");
     strbuf_add_json(out, r->model->path, strlen(r->model->path));
     strbuf_addf(out,
                 ",\"n\":%zu,\"subjects\":%zu,\"given\":%zu,\"known\":%zu,\"unknown\":%zu,\"without_answer\":%zu,"

@@ -45,6 +45,14 @@ read -r cold_s cold_mb < <(measure $((3 * repeats)) "$strata" trace -m "$model" 
 row "strata trace" "$cold_s s"
 report_memory "the trace" "$cold_mb"
 
+echo; echo "facts: three stages (knockout, enrichment, extraction, heads) of the known ones, whole process, once"
+stage_facts=${STAGE_FACTS:-600}
+shuf -n "$stage_facts" --random-source=<(yes) "$facts" >"$work/some.jsonl"
+read -r stages_s stages_mb < <(measure 1 "$strata" trace -m "$model" -i "$work/some.jsonl" -o "$work/stages" --no-plots --quiet)
+known=$(($(wc -l <"$work/stages/facts.csv") - 1))
+row "strata trace -i, $known known of $stage_facts facts" "$(calc '%.1f s = %.0f s for 600 known ones' "$stages_s, 600*$stages_s/$known")"
+report_memory "the stages" "$stages_mb"
+
 echo; echo "dump of every residual site and z, $n prompts, whole process"
 read -r forward_s _ < <(measure "$repeats" "$build/tests/bench/forward" "$model" "$facts" "$n" "$threads" 1)
 read -r dump_s dump_mb < <(measure "$repeats" "$strata" dump -m "$model" -i "$facts" --limit "$n" -o "$work/dump{}.h5" \
