@@ -126,7 +126,7 @@ static int write_h5(const struct result *r, const char *path, const void *report
 /* Table i with its last column. Quotes may hold line ends. */
 static void add_table(const struct result_kind *kind, size_t i, const void *report, struct strbuf *out)
 {
-    const char *norm = kind->csv[i].norm ? kind->csv[i].norm : kind->norm;
+    const char *norm = kind->csv_norms[i] ? kind->csv_norms[i] : kind->norm;
     struct strbuf text = STRBUF_INIT;
     bool quoted = false, first = true;
     kind->csv[i].add(report, &text);

@@ -40,13 +40,13 @@ struct result_kind {
     result_add *text, *json;
     /*
      * Tables as CSV: the first is what -o FILE.csv gets; in a folder NAME.csv each, less those that add nothing. A last
-     * column `norm` is added, the table's own or the kind's.
+     * column `norm` is added: csv_norms of the same place, or the kind's.
      */
     struct {
         const char *name;
         result_add *add;
-        const char *norm;
     } csv[RESULT_TABLES];
+    const char *csv_norms[RESULT_TABLES];
     result_put *h5; /* NULL: the command writes its HDF5 file itself, as it goes */
     /* 0, PLOT_NOT_DRAWN or negative; NULL: there is no folder to write. */
     int (*figures)(const void *report, const char *folder, struct err *err);

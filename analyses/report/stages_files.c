@@ -419,14 +419,14 @@ static int draw_many(const void *report, const char *folder, struct err *err)
     return rc < 0 ? rc : drawn;
 }
 
-const struct result_kind stages_result = { .name = "trace",
-                                           .format = "strata-trace",
-                                           .norm = "lens; heads: attribution",
-                                           .text = stages_report_text,
-                                           .json = stages_report_json,
-                                           .csv = { { "curves", add_curves, "lens" },
-                                                    { "relations", add_relations, "lens" },
-                                                    { "facts", add_facts, "lens" },
-                                                    { "heads", add_heads, "attribution" } },
-                                           .h5 = put_many,
-                                           .figures = draw_many };
+const struct result_kind stages_result = {
+    .name = "trace",
+    .format = "strata-trace",
+    .norm = "lens; heads: attribution",
+    .text = stages_report_text,
+    .json = stages_report_json,
+    .csv = { { "curves", add_curves }, { "relations", add_relations }, { "facts", add_facts }, { "heads", add_heads } },
+    .csv_norms = { "lens", "lens", "lens", "attribution" },
+    .h5 = put_many,
+    .figures = draw_many
+};
