@@ -74,7 +74,7 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test bench asan tsan coverage coverage-programs fuzz fuzzers lint format data-check install clean
+.PHONY: help deps build objects demo test families bench asan tsan coverage coverage-programs fuzz fuzzers lint format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -88,6 +88,7 @@ help:
 	@echo '  coverage    lines and branches that the tests reach, per folder'
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
+	@echo '  families    write docs/families.md: what is compared with the reference for each family, and its errors'
 	@echo '  data-check  validate data/facts'
 	@echo '  install     to PREFIX=$(PREFIX): program, headers, static library, pkg-config file'
 	@echo '  clean       remove build/'
@@ -107,6 +108,11 @@ demo: deps
 test: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS)
 	@BUILD=$(BUILD) STRATA=$(STRATA) tests/run.sh
+
+# The table of what is proven for each family, written by the test that proves it.
+families: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/tests/golden/test_models
+	@mkdir -p docs && FAMILIES_TABLE=docs/families.md $(BUILD)/tests/golden/test_models 2>/dev/null
 
 asan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test

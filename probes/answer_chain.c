@@ -13,7 +13,7 @@ int answer_chain_init(struct answer_chain *c, struct runtime *rt, struct err *er
     int rc = site_set_init(&c->reads, config, err);
     if (rc)
         return rc;
-    site_set_add_one(&c->reads, (struct site_ref){ SITE_RESID_POST, config->n_layers - 1 });
+    site_set_add_one(&c->reads, (struct site_ref){ site_leaving_block(config), config->n_layers - 1 });
     rc = collector_init(&c->collector, &c->reads, runtime_precision(rt), err);
     if (rc)
         answer_chain_release(c);
@@ -95,8 +95,9 @@ int answer_chain_run(struct answer_chain *c, const struct answer_chain_input *in
     struct forward f = { .prompts = c->prompts, .n_prompts = n, .reads = &c->reads, .sink = &c->collector.sink };
     rc = rc ? rc : runtime_forward(c->rt, &f, err);
     rc = rc ? rc : lens_result_create(&r, c->collector.n_kept, 1, 0, err);
+    const struct model_config *config = &runtime_model(c->rt)->config;
     struct lens_input states = {
-        .states = collector_rows(&c->collector, SITE_RESID_POST, runtime_model(c->rt)->config.n_layers - 1),
+        .states = collector_rows(&c->collector, site_leaving_block(config), config->n_layers - 1),
         .n_rows = c->collector.n_kept,
         .n_states = 1,
         .answers = c->answers,

@@ -68,7 +68,7 @@ int lens_batch_init(struct lens_batch *b, struct runtime *rt, enum lens_source s
         return rc;
     for (size_t l = 0; l < config->n_layers; l++)
         site_set_add_one(&b->reads, (struct site_ref){ source_site(source), l });
-    site_set_add_one(&b->reads, (struct site_ref){ SITE_RESID_POST, config->n_layers - 1 });
+    site_set_add_one(&b->reads, (struct site_ref){ site_leaving_block(config), config->n_layers - 1 });
     rc = collector_init(&b->collector, &b->reads, runtime_precision(rt), err);
     if (rc)
         lens_batch_release(b);
@@ -106,7 +106,7 @@ static void gather(struct lens_batch *b)
             const char *from = collector_rows(&b->collector, source_site(b->source), l);
             memcpy(to + l * per_layer * state, from + row * per_layer * state, per_layer * state);
         }
-        const char *final = collector_rows(&b->collector, SITE_RESID_POST, config->n_layers - 1);
+        const char *final = collector_rows(&b->collector, site_leaving_block(config), config->n_layers - 1);
         memcpy(to + (b->n_states - 1) * state, final + row * state, state);
     }
 }

@@ -36,7 +36,8 @@ struct scratch {
 struct job {
     struct runtime *rt;
     const struct lens_input *in;
-    size_t d, n_vocab, n_blocks, group_rows, n_groups, n_parts, k;
+    real *inputs; /* [rows, states, width] of the unembedding: the states' own memory where the width is the stream's */
+    size_t d, width, n_vocab, n_blocks, group_rows, n_groups, n_parts, k;
     struct lens_stats *stats; /* [parts, rows, states] */
     struct top *tops;         /* [parts, rows, states, k] */
     real *answer_logits;      /* [rows, states] */
@@ -104,8 +105,8 @@ static size_t state_at(const struct job *j, size_t r, size_t l)
 
 static void compute_block(const struct job *j, size_t first_row, size_t n_rows, size_t block, real *logits, int worker)
 {
-    const real *states = (const real *)j->in->states + state_at(j, first_row, 0) * j->d;
-    runtime_unembed(j->rt, states, states_of(j, n_rows), block * BLOCK, block_size(j, block), logits, worker);
+    const real *inputs = j->inputs + state_at(j, first_row, 0) * j->width;
+    runtime_unembed(j->rt, inputs, states_of(j, n_rows), block * BLOCK, block_size(j, block), logits, worker);
 }
 
 static real *stashed_block(const struct scratch *s, size_t block, size_t states)
@@ -217,8 +218,9 @@ static void group_task(void *arg, size_t index, int worker)
 static void norm_task(void *arg, size_t row, int worker)
 {
     const struct job *j = arg;
-    real *states = (real *)j->in->states + row * j->in->n_states * j->d;
-    runtime_head_input(j->rt, states, j->in->n_states, states, worker);
+    size_t first = row * j->in->n_states;
+    runtime_head_input(j->rt, (const real *)j->in->states + first * j->d, j->in->n_states, j->inputs + first * j->width,
+                       worker);
 }
 
 /* Adds part `part` of a row into part 0. */
@@ -275,7 +277,12 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
 {
     const struct model_config *c = &runtime_model(rt)->config;
     size_t threads = (size_t)pool_threads(runtime_pool(rt));
-    struct job j = { .rt = rt, .in = in, .d = c->d_model, .n_vocab = c->d_vocab };
+    struct job j = { .rt = rt, .in = in, .d = c->d_model, .width = c->d_embed, .n_vocab = c->d_vocab };
+    if (in->normed && j.width != j.d)
+        return err_set(
+            err, ERR_UNSUPPORTED,
+            "states of the stream's width %zu cannot go to the unembedding as they are: it reads %zu numbers", j.d,
+            j.width);
     j.k = in->top_k < c->d_vocab ? in->top_k : c->d_vocab;
     j.n_blocks = (j.n_vocab + BLOCK - 1) / BLOCK;
     j.group_rows = GROUP_STATES / in->n_states ? GROUP_STATES / in->n_states : 1;
@@ -289,7 +296,9 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
     j.answer_logits = mem_array(in->n_rows * in->n_states, sizeof *j.answer_logits);
     j.scratch = mem_aligned(threads, j.scratch_bytes);
     int rc = 0;
-    if (!j.stats || !j.tops || !j.answer_logits || !j.scratch)
+    bool own = j.width != j.d;
+    j.inputs = own ? mem_array(states_of(&j, in->n_rows) * j.width, sizeof *j.inputs) : in->states;
+    if (!j.inputs || !j.stats || !j.tops || !j.answer_logits || !j.scratch)
         rc = err_nomem(err, "the logit lens");
     if (!rc) {
         for (size_t i = 0; i < n; i++)
@@ -305,6 +314,8 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
             merge_row(&j, row, part);
         rc = report_row(&j, row, out, err);
     }
+    if (own)
+        free(j.inputs);
     free(j.stats);
     free(j.tops);
     free(j.answer_logits);

@@ -18,7 +18,8 @@ static int measure(struct runtime *rt, void *states, size_t n, const int32_t *an
 
 static void *final_states(const struct outcomes *o, const struct collector *rows)
 {
-    return collector_rows(rows, SITE_RESID_POST, runtime_model(o->rt)->config.n_layers - 1);
+    const struct model_config *c = &runtime_model(o->rt)->config;
+    return collector_rows(rows, site_leaving_block(c), c->n_layers - 1);
 }
 
 /* Where no answer is given, the model's own: the top token of the base run. */
@@ -71,7 +72,7 @@ int outcomes_create(struct outcomes *o, struct runtime *rt, const struct prompt 
         outcomes_release(o);
         return rc;
     }
-    site_set_add_one(&o->reads, (struct site_ref){ SITE_RESID_POST, c->n_layers - 1 });
+    site_set_add_one(&o->reads, (struct site_ref){ site_leaving_block(c), c->n_layers - 1 });
     o->plan = (struct replay_plan){
         .prompts = prompts,
         .n_prompts = n_prompts,

@@ -172,7 +172,7 @@ static int open_replay(struct work *w, struct err *err)
     rc = rc ? rc : site_set_init(&w->sources, w->config, err);
     if (rc)
         return rc;
-    site_set_add_one(&w->reads, (struct site_ref){ SITE_RESID_POST, w->config->n_layers - 1 });
+    site_set_add_one(&w->reads, (struct site_ref){ site_leaving_block(w->config), w->config->n_layers - 1 });
     for (size_t l = 0; l < w->config->n_layers; l++)
         site_set_add_one(&w->sources, (struct site_ref){ w->in->site, l });
     w->plan = (struct replay_plan){ .prompts = w->prompts,
@@ -210,7 +210,7 @@ static int lens_of(struct work *w, const void *states, size_t n, int32_t answer,
 
 static void *final_states(const struct work *w, const struct collector *rows)
 {
-    return collector_rows(rows, SITE_RESID_POST, w->config->n_layers - 1);
+    return collector_rows(rows, site_leaving_block(w->config), w->config->n_layers - 1);
 }
 
 /* Logit differences of n states, and p of the clean answer. */

@@ -68,13 +68,17 @@ static const float *rows_of(const struct check *c, enum site site, size_t layer)
 
 /* --- identities --- */
 
-/* a + b = sum, where b may be NULL: then a = sum. */
-static int check_sum(struct check *c, const char *name, const float *a, const float *b, const float *sum, size_t layer,
-                     struct err *err)
+/* The n terms add up to sum; of one, it is a copy. */
+static int check_sum(struct check *c, const char *name, const float *const *terms, size_t n, const float *sum,
+                     size_t layer, struct err *err)
 {
     struct error e = { 0, 0 };
-    for (size_t i = 0; i < c->n_rows * c->m->config.d_model; i++)
-        error_add(&e, (double)a[i] + (b ? (double)b[i] : 0), (double)sum[i]);
+    for (size_t i = 0; i < c->n_rows * c->m->config.d_model; i++) {
+        double own = 0;
+        for (size_t t = 0; t < n; t++)
+            own += (double)terms[t][i];
+        error_add(&e, own, (double)sum[i]);
+    }
     return add_row(c->report, name, true, limit_sums, error_relative(&e), layer, err);
 }
 
@@ -83,8 +87,9 @@ static double weight(const struct matrix *w, size_t o, size_t i)
     return (double)(w->in_major ? w->data[i * w->stride + o] : w->data[o * w->stride + i]);
 }
 
-/* x W^T + bias = y by the naive double loop. */
-static double product_error(const struct matrix *w, const float *bias, const float *x, const float *y, size_t n_rows)
+/* factor (x W^T + bias) = y by the naive double loop. */
+static double product_error(const struct matrix *w, const float *bias, double factor, const float *x, const float *y,
+                            size_t n_rows)
 {
     struct error e = { 0, 0 };
     for (size_t r = 0; r < n_rows; r++)
@@ -92,49 +97,70 @@ static double product_error(const struct matrix *w, const float *bias, const flo
             double sum = bias ? (double)bias[o] : 0;
             for (size_t i = 0; i < w->n_in; i++)
                 sum += weight(w, o, i) * (double)x[r * w->n_in + i];
-            error_add(&e, (double)y[r * w->n_out + o], sum);
+            error_add(&e, (double)y[r * w->n_out + o], factor * sum);
         }
     return error_relative(&e);
 }
 
+/* Row r of x[n, d_model] normalised in double, with gain and bias. */
+static void normalise(const struct check *c, const struct norm_weights *w, const float *x, size_t r, double *out)
+{
+    const struct model_config *config = &c->m->config;
+    size_t d = config->d_model;
+    double mean, scale;
+    collector_widen(x, PRECISION_F32, r * d, d, out);
+    kernels_f64()->norm_stats(out, d, config->norm, config->norm_eps, &mean, &scale);
+    kernels_f64()->normalize(out, d, mean, scale, out);
+    if (w->gain)
+        kernels_f64()->gain_bias(out, w->gain, w->bias, d, out);
+}
+
+/* norm(x) = y, where a sublayer's output is normalised before it is added. */
+static int check_norm(struct check *c, const char *name, const struct norm_weights *w, enum site x, enum site y,
+                      size_t layer, struct err *err)
+{
+    size_t d = c->m->config.d_model;
+    double *own = mem_array(d, sizeof *own);
+    if (!own)
+        return err_nomem(err, "the check of a norm");
+    struct error e = { 0, 0 };
+    for (size_t r = 0; r < c->n_rows; r++) {
+        normalise(c, w, rows_of(c, x, layer), r, own);
+        for (size_t i = 0; i < d; i++)
+            error_add(&e, (double)rows_of(c, y, layer)[r * d + i], own[i]);
+    }
+    free(own);
+    return add_row(c->report, name, true, limit_products, error_relative(&e), layer, err);
+}
+
+/* Keys that a query sees: half open. */
+static void seen_by(const struct check *c, size_t layer, size_t query, size_t n, size_t *first, size_t *end)
+{
+    size_t window = c->m->layers[layer].window;
+    *first = window && query + 1 > window ? query + 1 - window : 0;
+    *end = !c->m->config.bidirectional ? query + 1 : window && query + window < n ? query + window : n;
+}
+
 static int check_pattern(struct check *c, size_t layer, struct err *err)
 {
-    size_t n_heads = c->m->config.n_heads, window = c->m->layers[layer].window;
+    size_t n_heads = c->m->config.n_heads, first, end;
     double off = 0;
     for (size_t p = 0; p < c->n_prompts; p++) {
         size_t n = c->prompts[p].n_tokens;
         const float *pattern = collector_edges(&c->f32, SITE_PATTERN, layer, p);
         for (size_t row = 0; row < n_heads * n; row++) {
-            size_t query = row % n, first = window && query + 1 > window ? query + 1 - window : 0;
             double sum = 0;
+            seen_by(c, layer, row % n, n, &first, &end);
             for (size_t key = 0; key < n; key++) {
                 double x = (double)pattern[row * n + key];
                 sum += x;
-                if ((key < first || key > query) && x != 0)
+                if ((key < first || key >= end) && x != 0)
                     off = INFINITY;
             }
             off = fmax(off, fabs(sum - 1));
         }
     }
     return add_row(c->report, "pattern rows sum to 1, masked edges are 0", true, limit_sums, off, layer, err);
-}
-
-/* sum over heads of hook_result + b_O = attn_out */
-static int check_results(struct check *c, size_t layer, struct err *err)
-{
-    const struct model_config *config = &c->m->config;
-    const float *result = rows_of(c, SITE_RESULT, layer), *out = rows_of(c, SITE_ATTN_OUT, layer);
-    const float *bias = c->m->layers[layer].o_bias;
-    struct error e = { 0, 0 };
-    for (size_t r = 0; r < c->n_rows; r++)
-        for (size_t i = 0; i < config->d_model; i++) {
-            double sum = bias ? (double)bias[i] : 0;
-            for (size_t h = 0; h < config->n_heads; h++)
-                sum += (double)result[(r * config->n_heads + h) * config->d_model + i];
-            error_add(&e, (double)out[r * config->d_model + i], sum);
-        }
-    return add_row(c->report, "sum of hook_result + b_O = attn_out", true, limit_products, error_relative(&e), layer,
-                   err);
 }
 
 /* z = pattern v, with grouped heads */
@@ -151,7 +177,7 @@ static int check_mix(struct check *c, size_t layer, struct err *err)
             size_t h = row / n, query = row % n;
             for (size_t i = 0; i < d; i++) {
                 double sum = 0;
-                for (size_t key = 0; key <= query; key++)
+                for (size_t key = 0; key < n; key++)
                     sum += (double)pattern[row * n + key] *
                            (double)v[((first + key) * config->n_kv_heads + h / per_group) * d + i];
                 error_add(&e, (double)z[((first + query) * config->n_heads + h) * d + i], sum);
@@ -161,66 +187,232 @@ static int check_mix(struct check *c, size_t layer, struct err *err)
     return add_row(c->report, "pattern v = z", true, limit_products, error_relative(&e), layer, err);
 }
 
+/* A sublayer's identities end at what it returns: what is added, or what is normalised before that. */
+static int add_output_row(struct check *c, const char *left, enum site out, double worst, size_t layer, struct err *err)
+{
+    bool scaled = !c->m->config.sublayer_norms && c->m->config.residual_scale != 1, attn = out == SITE_ATTN_OUT;
+    char name[sizeof c->report->rows->name];
+    snprintf(name, sizeof name, scaled ? "residual scale * (%s) = %s" : "%s = %s", left,
+             !c->m->config.sublayer_norms ? (attn ? "attn_out" : "mlp_out")
+             : attn                       ? "attn.hook_out"
+                                          : "mlp.hook_out");
+    return add_row(c->report, name, true, limit_products, worst, layer, err);
+}
+
+static enum site returned(const struct check *c, enum site out)
+{
+    if (!c->m->config.sublayer_norms)
+        return out;
+    return out == SITE_ATTN_OUT ? SITE_ATTN_RAW : SITE_MLP_RAW;
+}
+
+static double factor_of(const struct check *c)
+{
+    return c->m->config.sublayer_norms ? 1 : c->m->config.residual_scale;
+}
+
+/* out[row] = factor (sum over its n parts[row][part] + bias + more[row]); bias and more may be NULL. */
+static double parts_error(const struct check *c, const float *parts, size_t n, const float *bias, const double *more,
+                          const float *out)
+{
+    size_t d = c->m->config.d_model;
+    struct error e = { 0, 0 };
+    for (size_t r = 0; r < c->n_rows; r++)
+        for (size_t i = 0; i < d; i++) {
+            double sum = (bias ? (double)bias[i] : 0) + (more ? more[r * d + i] : 0);
+            for (size_t part = 0; part < n; part++)
+                sum += (double)parts[(r * n + part) * d + i];
+            error_add(&e, (double)out[r * d + i], factor_of(c) * sum);
+        }
+    return error_relative(&e);
+}
+
+static int check_attention(struct check *c, size_t l, struct err *err)
+{
+    const struct layer *w = &c->m->layers[l];
+    const float *out = rows_of(c, returned(c, SITE_ATTN_OUT), l);
+    int rc = check_pattern(c, l, err);
+    rc = rc ? rc : check_mix(c, l, err);
+    rc = rc ? rc
+            : add_output_row(c, "z W_O + b_O", SITE_ATTN_OUT,
+                             product_error(&w->o, w->o_bias, factor_of(c), rows_of(c, SITE_Z, l), out, c->n_rows), l,
+                             err);
+    rc = rc ? rc
+            : add_output_row(c, "sum of hook_result + b_O", SITE_ATTN_OUT,
+                             parts_error(c, rows_of(c, SITE_RESULT, l), c->m->config.n_heads, w->o_bias, NULL, out), l,
+                             err);
+    if (!rc && c->m->config.sublayer_norms)
+        rc = check_norm(c, "norm of attn.hook_out = attn_out", &w->ln1_post, SITE_ATTN_RAW, SITE_ATTN_OUT, l, err);
+    return rc;
+}
+
+static double dot(const struct matrix *w, size_t o, const double *x)
+{
+    double sum = 0;
+    for (size_t i = 0; i < w->n_in; i++)
+        sum += weight(w, o, i) * x[i];
+    return sum;
+}
+
+/* out[d_model] = the expert that every row uses, of the MLP's input x[d_model]. */
+static void shared_expert(const struct model *m, const struct layer *w, const double *x, double *out)
+{
+    double share = w->shared_gate.n_out ? 1 / (1 + exp(-dot(&w->shared_gate, 0, x))) : 1;
+    memset(out, 0, m->config.d_model * sizeof *out);
+    for (size_t j = 0; j < w->mlp.up.n_out; j++) {
+        double gate = dot(&w->mlp.gate, j, x), up = dot(&w->mlp.up, j, x), post;
+        kernels_f64()->activate(m->config.activation, &gate, &up, 1, &post);
+        for (size_t o = 0; o < m->config.d_model; o++)
+            out[o] += share * post * weight(&w->mlp.down, o, j);
+    }
+}
+
+static int check_experts(struct check *c, size_t l, struct err *err)
+{
+    const struct model_config *config = &c->m->config;
+    const struct layer *w = &c->m->layers[l];
+    size_t d = config->d_model;
+    double *shared = config->d_shared ? mem_array(c->n_rows * d + d, sizeof *shared) : NULL;
+    if (config->d_shared && !shared)
+        return err_nomem(err, "the check of the experts");
+    for (size_t r = 0; shared && r < c->n_rows; r++) {
+        double *x = shared + c->n_rows * d;
+        collector_widen(rows_of(c, config->ln2 ? SITE_LN2_OUT : SITE_RESID_MID, l), PRECISION_F32, r * d, d, x);
+        shared_expert(c->m, w, x, shared + r * d);
+    }
+    double worst = parts_error(c, rows_of(c, SITE_EXPERT_RESULT, l), config->n_experts, NULL, shared,
+                               rows_of(c, returned(c, SITE_MLP_OUT), l));
+    free(shared);
+    return add_output_row(c, config->d_shared ? "sum of expert_result + shared expert" : "sum of expert_result",
+                          SITE_MLP_OUT, worst, l, err);
+}
+
+static int check_mlp(struct check *c, size_t l, struct err *err)
+{
+    const struct layer *w = &c->m->layers[l];
+    int rc;
+    if (c->m->config.n_experts)
+        rc = check_experts(c, l, err);
+    else
+        rc = add_output_row(c, "post W_out + b_out", SITE_MLP_OUT,
+                            product_error(&w->mlp.down, w->mlp.down_bias, factor_of(c), rows_of(c, SITE_MLP_POST, l),
+                                          rows_of(c, returned(c, SITE_MLP_OUT), l), c->n_rows),
+                            l, err);
+    if (!rc && c->m->config.sublayer_norms)
+        rc = check_norm(c, "norm of mlp.hook_out = mlp_out", &w->ln2_post, SITE_MLP_RAW, SITE_MLP_OUT, l, err);
+    return rc;
+}
+
+/* What the stream is made of, for each kind of block. */
+static int check_stream(struct check *c, size_t l, struct err *err)
+{
+    const float *attn_out = rows_of(c, SITE_ATTN_OUT, l), *mlp_out = rows_of(c, SITE_MLP_OUT, l);
+    const float *pre = rows_of(c, SITE_RESID_PRE, l), *post = rows_of(c, SITE_RESID_POST, l);
+    bool post_norm = c->m->config.block == BLOCK_POST;
+    int rc = 0;
+    if (c->m->config.block == BLOCK_PARALLEL)
+        rc = check_sum(c, "resid_pre + attn_out + mlp_out = resid_post", (const float *[]){ pre, attn_out, mlp_out }, 3,
+                       post, l, err);
+    else {
+        const float *mid = rows_of(c, SITE_RESID_MID, l);
+        rc = check_sum(c, "resid_pre + attn_out = resid_mid", (const float *[]){ pre, attn_out }, 2, mid, l, err);
+        if (!rc && post_norm)
+            rc = check_sum(c, "ln1.hook_out + mlp_out = resid_post",
+                           (const float *[]){ rows_of(c, SITE_POST_LN1_OUT, l), mlp_out }, 2, post, l, err);
+        else if (!rc)
+            rc = check_sum(c, "resid_mid + mlp_out = resid_post", (const float *[]){ mid, mlp_out }, 2, post, l, err);
+    }
+    if (rc || !l)
+        return rc;
+    const float *left = rows_of(c, site_leaving_block(&c->m->config), l - 1);
+    return check_sum(c, post_norm ? "normalized_resid_post = next resid_pre" : "resid_post = next resid_pre", &left, 1,
+                     pre, l, err);
+}
+
 static int check_layer(struct check *c, size_t l, struct err *err)
 {
     int rc = model_use_layer(c->m, l, err);
-    if (rc)
-        return rc;
-    const struct layer *w = &c->m->layers[l];
-    const float *attn_out = rows_of(c, SITE_ATTN_OUT, l), *mlp_out = rows_of(c, SITE_MLP_OUT, l);
-    const float *pre = rows_of(c, SITE_RESID_PRE, l), *mid = rows_of(c, SITE_RESID_MID, l);
-    const float *post = rows_of(c, SITE_RESID_POST, l);
-    rc = check_sum(c, "resid_pre + attn_out = resid_mid", pre, attn_out, mid, l, err);
-    rc = rc ? rc : check_sum(c, "resid_mid + mlp_out = resid_post", mid, mlp_out, post, l, err);
-    if (!rc && l)
-        rc = check_sum(c, "resid_post = next resid_pre", rows_of(c, SITE_RESID_POST, l - 1), NULL, pre, l, err);
-    rc = rc ? rc : check_pattern(c, l, err);
-    rc = rc ? rc : check_mix(c, l, err);
-    rc = rc ? rc
-            : add_row(c->report, "z W_O + b_O = attn_out", true, limit_products,
-                      product_error(&w->o, w->o_bias, rows_of(c, SITE_Z, l), attn_out, c->n_rows), l, err);
-    rc = rc ? rc : check_results(c, l, err);
-    rc = rc ? rc
-            : add_row(c->report, "post W_out + b_out = mlp_out", true, limit_products,
-                      product_error(&w->mlp.down, w->mlp.down_bias, rows_of(c, SITE_MLP_POST, l), mlp_out, c->n_rows),
-                      l, err);
-    return rc;
+    rc = rc ? rc : check_stream(c, l, err);
+    rc = rc ? rc : check_attention(c, l, err);
+    return rc ? rc : check_mlp(c, l, err);
 }
 
 static int check_embedding(struct check *c, struct err *err)
 {
-    const float *pos = c->m->pos_embed ? rows_of(c, SITE_POS_EMBED, 0) : NULL;
-    return check_sum(c, pos ? "embed + pos_embed = first resid_pre" : "embed = first resid_pre",
-                     rows_of(c, SITE_EMBED, 0), pos, rows_of(c, SITE_RESID_PRE, 0), 0, err);
+    static const struct {
+        enum site site;
+        const char *name;
+    } terms[] = { { SITE_EMBED, "embed" }, { SITE_POS_EMBED, "pos_embed" }, { SITE_TYPE_EMBED, "token_type_embed" } };
+    const struct model_config *config = &c->m->config;
+    const float *pre = rows_of(c, SITE_RESID_PRE, 0), *added[3];
+    char name[96] = "";
+    size_t n = 0;
+    if (!site_missing(SITE_FULL_EMBED, config)) {
+        added[0] = rows_of(c, SITE_FULL_EMBED, 0);
+        return check_sum(c, "full_embed = first resid_pre", added, 1, pre, 0, err);
+    }
+    if (model_embed_width(config) != config->d_model) /* projected afterwards */
+        return 0;
+    for (size_t i = 0; i < sizeof terms / sizeof *terms; i++)
+        if (!site_missing(terms[i].site, config)) {
+            size_t used = strlen(name);
+            snprintf(name + used, sizeof name - used, "%s%s", n ? " + " : "", terms[i].name);
+            added[n++] = rows_of(c, terms[i].site, 0);
+        }
+    size_t used = strlen(name);
+    snprintf(name + used, sizeof name - used, " = first resid_pre");
+    return check_sum(c, name, added, n, pre, 0, err);
 }
 
-/* The last residual through norm and unembedding, in naive double, against the logits. */
+/* What the unembedding reads, of one state that has left the last block and the final norm: x to out, [d_embed]. */
+static void transform(const struct model *m, const double *x, double *out)
+{
+    const struct model_config *config = &m->config;
+    size_t n = config->d_embed;
+    double mean, scale;
+    for (size_t o = 0; o < n; o++)
+        out[o] = m->head.dense.data ? dot(&m->head.dense, o, x) + (m->head.bias ? (double)m->head.bias[o] : 0) : x[o];
+    if (!config->head_transform)
+        return;
+    kernels_f64()->activate(config->head_activation, out, NULL, n, out);
+    kernels_f64()->norm_stats(out, n, config->norm, config->norm_eps, &mean, &scale);
+    kernels_f64()->normalize(out, n, mean, scale, out);
+    kernels_f64()->gain_bias(out, m->head.norm.gain, m->head.norm.bias, n, out);
+}
+
+/* The last state through norm, head and unembedding, in naive double, against the logits. */
 static int check_logits(struct check *c, struct err *err)
 {
     const struct model *m = c->m;
     const struct model_config *config = &m->config;
-    size_t d = config->d_model;
-    const float *post = rows_of(c, SITE_RESID_POST, config->n_layers - 1), *logits = rows_of(c, SITE_LOGITS, 0);
-    double *x = mem_array(d, sizeof *x);
+    bool post_norm = config->block == BLOCK_POST;
+    size_t d = config->d_model, last = config->n_layers - 1;
+    if (!config->unembedding)
+        return 0;
+    const float *state = rows_of(c, site_leaving_block(config), last);
+    const float *logits = rows_of(c, SITE_LOGITS, 0);
+    double *x = mem_array(d + config->d_embed, sizeof *x);
     if (!x)
         return err_nomem(err, "the check of the logits");
     struct error e = { 0, 0 };
     for (size_t r = 0; r < c->n_rows; r++) {
-        double mean, scale;
-        collector_widen(post, PRECISION_F32, r * d, d, x);
-        kernels_f64()->norm_stats(x, d, config->norm, config->norm_eps, &mean, &scale);
-        kernels_f64()->normalize(x, d, mean, scale, x);
-        kernels_f64()->gain_bias(x, m->ln_final.gain, m->ln_final.bias, d, x);
+        if (config->final_norm)
+            normalise(c, &m->ln_final, state, r, x);
+        else
+            collector_widen(state, PRECISION_F32, r * d, d, x);
+        transform(m, x, x + d);
         for (size_t v = 0; v < config->d_vocab; v++) {
-            double sum = m->unembed_bias ? (double)m->unembed_bias[v] : 0;
-            for (size_t i = 0; i < d; i++)
-                sum += weight(&m->unembed, v, i) * x[i];
-            error_add(&e, (double)logits[r * config->d_vocab + v], sum);
+            double cap = config->logit_softcap, logit = dot(&m->unembed, v, x + d);
+            logit = (logit + (m->unembed_bias ? (double)m->unembed_bias[v] : 0)) * config->logit_scale;
+            error_add(&e, (double)logits[r * config->d_vocab + v], cap > 0 ? cap * tanh(logit / cap) : logit);
         }
     }
     free(x);
-    return add_row(c->report, "final norm and unembedding of the last resid_post = logits", true, limit_products,
-                   error_relative(&e), config->n_layers - 1, err);
+    return add_row(c->report,
+                   post_norm            ? "head and unembedding of the last normalized_resid_post = logits"
+                   : config->final_norm ? "final norm and unembedding of the last resid_post = logits"
+                                        : "unembedding of the last resid_post = logits",
+                   true, limit_products, error_relative(&e), last, err);
 }
 
 /* --- fp32 against fp64 --- */

@@ -112,8 +112,9 @@ static int rank_batch(struct known_facts *k, struct runtime *rt, struct collecto
     int rc = collector_begin(c, k->prompts + first, n, last, err);
     rc = rc ? rc : runtime_forward(rt, &f, err);
     free(last);
-    size_t layer = runtime_model(rt)->config.n_layers - 1;
-    return rc ? rc : rank_states(k, rt, collector_rows(c, SITE_RESID_POST, layer), first, n, err);
+    const struct model_config *config = &runtime_model(rt)->config;
+    void *states = collector_rows(c, site_leaving_block(config), config->n_layers - 1);
+    return rc ? rc : rank_states(k, rt, states, first, n, err);
 }
 
 /* From the journal, or ranked. */
@@ -138,7 +139,7 @@ static int rank_all(struct known_facts *k, const struct cli *cli, struct runtime
     int rc = site_set_init(&reads, config, err);
     if (rc)
         return rc;
-    site_set_add_one(&reads, (struct site_ref){ SITE_RESID_POST, config->n_layers - 1 });
+    site_set_add_one(&reads, (struct site_ref){ site_leaving_block(config), config->n_layers - 1 });
     rc = collector_init(&c, &reads, runtime_precision(rt), err);
     if (!rc) {
         struct progress *progress = progress_bar_start(&bar, cli, "what is known", "facts");

@@ -46,6 +46,9 @@ static const struct config_keys layer_norm_keys = {
             "mlp_bias", false, ROLES_MLP                                                                               \
         }                                                                                                              \
     }
+/* transformers 5 has it among its rotary settings. */
+#define ROTARY_FRACTION_KEYS                                                                                           \
+    "rope_parameters.partial_rotary_factor|rope_scaling.partial_rotary_factor|partial_rotary_factor"
 #define ROLES_QKV (ROLE_BIT(QKV) | ROLE_BIT(Q) | ROLE_BIT(K) | ROLE_BIT(V))
 #define ROLES_BLOCK_NORMS (ROLE_BIT(LN1) | ROLE_BIT(LN2) | ROLE_BIT(LN_FINAL))
 
@@ -397,7 +400,7 @@ const struct arch arch_decoders[] = {
         .bias_keys = { { "attention_bias", true, ROLE_BIT(QKV) | ROLE_BIT(O) } },
         .keys = &layer_norm_keys,
         .properties = { { "use_parallel_residual", PROPERTY_PARALLEL, 1 },
-                        { "rotary_pct|partial_rotary_factor", PROPERTY_ROTARY_FRACTION, 0.25 } },
+                        { ROTARY_FRACTION_KEYS "|rotary_pct", PROPERTY_ROTARY_FRACTION, 0.25 } },
         .defaults = { .activation = "gelu", .norm_eps = 1e-5, .n_ctx = 2048 },
     },
     {
@@ -584,7 +587,7 @@ const struct arch arch_decoders[] = {
         .biased = ROLES_BLOCK_NORMS | ROLE_BIT(Q_NORM) | ROLE_BIT(K_NORM) | ROLES_ATTENTION | ROLE_BIT(UP) |
                   ROLE_BIT(DOWN) | ROLE_BIT(UNEMBED),
         .keys = &layer_norm_keys,
-        .properties = { { "partial_rotary_factor", PROPERTY_ROTARY_FRACTION, 0.5 },
+        .properties = { { ROTARY_FRACTION_KEYS, PROPERTY_ROTARY_FRACTION, 0.5 },
                         { "qk_layernorm", PROPERTY_QK_NORM, 0 } },
         .defaults = { .activation = "gelu_new", .norm_eps = 1e-5, .n_ctx = 2048 },
     },
@@ -600,7 +603,7 @@ const struct arch arch_decoders[] = {
         .ignored = llama_ignored,
         .bias_keys = BIAS_KEYS,
         .keys = &llama_keys,
-        .properties = { { "partial_rotary_factor", PROPERTY_ROTARY_FRACTION, 1 } },
+        .properties = { { ROTARY_FRACTION_KEYS, PROPERTY_ROTARY_FRACTION, 1 } },
         .defaults = { .activation = "silu", .norm_eps = 1e-5, .n_ctx = 4096 },
     },
     {
@@ -648,7 +651,7 @@ const struct arch arch_decoders[] = {
         .biased = ROLES_BLOCK_NORMS,
         .bias_keys = { { "use_qkv_bias", false, ROLES_QKV } },
         .keys = &layer_norm_keys,
-        .properties = { { "partial_rotary_factor|rope_pct", PROPERTY_ROTARY_FRACTION, 0.25 },
+        .properties = { { ROTARY_FRACTION_KEYS "|rope_pct", PROPERTY_ROTARY_FRACTION, 0.25 },
                         { "use_parallel_residual", PROPERTY_PARALLEL, 0 },
                         { "qk_layernorm", PROPERTY_MUST_BE_FALSE, 0 } },
         .defaults = { .activation = "silu", .norm_eps = 1e-5, .n_ctx = 4096, .n_kv_heads = 32 },

@@ -94,7 +94,7 @@ int config_finish(struct model *m, const char *where, struct err *err)
     if (!c->d_embed)
         c->d_embed = c->d_model;
     if (arch->embed_scaled)
-        c->embed_scale = sqrt((double)c->d_model);
+        c->embed_scale = (double)(float)sqrt((double)c->d_model); /* a float32 number in transformers */
     if (arch->ln2_unless_parallel && c->block == BLOCK_PARALLEL)
         c->ln2 = false;
     int rc = check_heads(c, where, err);

@@ -143,28 +143,18 @@ static int add_rope(const struct config_reader *r, const json_t *rope, double th
     return rc ? rc : rope_add(r->m, r->name, &out, r->err);
 }
 
-/* "partial_rotary_factor" also stands among transformers 5's settings. */
-static int read_fraction(const struct config_reader *r, const json_t *rope)
+/* Families in which part of a head rotates have a property that reads this key. */
+static int refuse_fraction(const struct config_reader *r, const json_t *rope)
 {
-    struct model_config *c = &r->m->config;
-    double fraction = 0;
-    int rc = rope ? json_get_number_or(rope, r->name, "partial_rotary_factor", 0, &fraction, r->err) : 0;
-    if (rc || fraction == 0)
-        return rc;
-    if (!(fraction > 0 && fraction <= 1))
-        return err_set(r->err, ERR_FORMAT, "%s: \"partial_rotary_factor\" is %g, it must be in (0, 1]", r->name,
-                       fraction);
-    size_t dims = (size_t)((double)c->d_head * fraction);
-    for (size_t i = 0; fraction != 1 && i < MOST_PROPERTY_KEYS; i++)
-        if (r->arch->properties[i].property == PROPERTY_ROTARY_FRACTION) {
-            c->rotary_dims = dims;
+    double fraction = 1;
+    for (size_t i = 0; i < MOST_PROPERTY_KEYS; i++)
+        if (r->arch->properties[i].property == PROPERTY_ROTARY_FRACTION)
             return 0;
-        }
-    if (fraction != 1)
-        return err_set(r->err, ERR_UNSUPPORTED, "%s: key \"partial_rotary_factor\" is %g, only 1 is supported for %s",
-                       r->name, fraction, r->arch->name);
-    c->rotary_dims = c->d_head;
-    return 0;
+    int rc = rope ? json_get_number_or(rope, r->name, "partial_rotary_factor", 1, &fraction, r->err) : 0;
+    if (!rc && fraction != 1)
+        rc = err_set(r->err, ERR_UNSUPPORTED, "%s: key \"partial_rotary_factor\" is %g, only 1 is supported for %s",
+                     r->name, fraction, r->arch->name);
+    return rc;
 }
 
 int config_read_ropes(const struct config_reader *r)
@@ -200,7 +190,7 @@ int config_read_ropes(const struct config_reader *r)
     }
     if (full || local)
         rope = full;
-    if ((rc = read_fraction(r, rope)) || (rc = add_rope(r, rope, theta)) || arch->local_theta == 0)
+    if ((rc = refuse_fraction(r, rope)) || (rc = add_rope(r, rope, theta)) || arch->local_theta == 0)
         return rc;
     return add_rope(r, local, local_theta);
 }

@@ -128,6 +128,19 @@ static void index_rows(struct pass *p)
     }
 }
 
+/* Longrope rotates by one set of angles up to so many tokens and by another beyond; what is cached stays as it is. */
+static int check_angles(const struct model *m, size_t past, size_t length, struct err *err)
+{
+    for (size_t i = 0; past && i < m->n_ropes; i++)
+        if (past <= m->ropes[i].n_short && length > m->ropes[i].n_short)
+            return err_set(
+                err, ERR_UNSUPPORTED,
+                "prompts of more than %zu tokens are rotated otherwise than the %zu in the cache: begin with "
+                "a longer prompt, or go on no further than that",
+                m->ropes[i].n_short, past);
+    return 0;
+}
+
 static int check_prompts(struct pass *p, const struct forward *f, struct shape *s, struct err *err)
 {
     if (f->cache && f->n_prompts != 1)
@@ -141,6 +154,8 @@ static int check_prompts(struct pass *p, const struct forward *f, struct shape *
         if (f->cache && length > f->cache->capacity)
             return err_set(err, ERR_ARG, "prompt %s has %zu tokens, the cache holds %zu",
                            prompt->name ? prompt->name : "?", length, f->cache->capacity);
+        if ((rc = check_angles(p->model, p->past, length, err)))
+            return rc;
         if (!size_add(s->rows, prompt->n_tokens, &s->rows))
             return err_nomem(err, "the batch");
         p->longest = s->longest = length > s->longest ? length : s->longest;

@@ -77,6 +77,11 @@ const char *site_bridge_name(enum site site, const struct model_config *config)
     return rows[site].bridge_name;
 }
 
+enum site site_leaving_block(const struct model_config *config)
+{
+    return config->block == BLOCK_POST ? SITE_NORMALIZED_RESID_POST : SITE_RESID_POST;
+}
+
 const char *site_missing(enum site site, const struct model_config *config)
 {
     bool exists = true, gated = config->gated_mlp, experts = config->n_experts;

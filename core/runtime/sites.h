@@ -180,6 +180,8 @@ const struct site_row *site_row(enum site site);
 
 /* NULL when the site exists in such a model, else the reason why it does not. */
 const char *site_missing(enum site site, const struct model_config *config);
+/* What leaves a block and enters the next one or the head: resid_post, of post-norm blocks its norm's output. */
+enum site site_leaving_block(const struct model_config *config);
 /*
  * Whether a list of sites shows this row: not where it is missing and its name means another site of the model.
  * config NULL: the first row of each name.

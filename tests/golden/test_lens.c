@@ -2,6 +2,7 @@
  * The logit lens at every depth of every golden model against fp64 (make_model_references.py, lens.*): ranks and top
  * tokens exactly, log probabilities, entropies and divergences to the precision at hand.
  */
+#include "tests/golden/families.h"
 #include "tests/golden/references.h"
 #include "tests/must.h"
 
@@ -11,9 +12,11 @@
 
 enum { TOP = 5, ANSWERS = 2 };
 
-static const char *const models[] = { "llama_a",         "llama_a_gguf", "llama_b",   "llama_mixed_gguf",
-                                      "mistral",         "gpt2",         "gpt2_bare", "gpt2_gguf",
-                                      "gpt2_mixed_gguf", "qwen2",        "qwen2_gguf" };
+static const char *const models[] = {
+#define X(name, bound) name,
+    GOLDEN_ALL(X)
+#undef X
+};
 enum { N_MODELS = sizeof models / sizeof *models };
 
 /*

@@ -2,13 +2,13 @@
  * The self-check of models: passes on every golden model, and sees faults between the model and what it checks. The
  * program is linked with --wrap=runtime_forward, so that a fault can change one site on its way to the check.
  */
+#include "tests/golden/families.h"
 #include "tests/golden/references.h"
 #include "tests/shared_pool.h"
 
 #include "probes/verify.h"
 
 #include <math.h>
-
 
 /* --- faults --- */
 
@@ -143,9 +143,9 @@ static const struct verify_row *row_of(const struct verify_report *r, const char
 
 static void every_golden_model_passes(void **state)
 {
-    static const char *const models[] = { "llama_a",         "llama_a_gguf", "llama_b",   "llama_mixed_gguf",
-                                          "mistral",         "gpt2",         "gpt2_bare", "gpt2_gguf",
-                                          "gpt2_mixed_gguf", "qwen2",        "qwen2_gguf" };
+#define X(name, bound) name,
+    static const char *const models[] = { GOLDEN_ALL(X) };
+#undef X
     (void)state;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct verify_report r;

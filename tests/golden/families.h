@@ -1,0 +1,71 @@
+/*
+ * The golden models, X(name, bound of the worst relative error in double): make_model_references.py's, then one or more
+ * for every further family of decoders (make_decoder_references.py) and encoders (make_encoder_references.py).
+ *
+ * In double nothing but rounding is left, but that a GGUF has llama3's divisors rounded to float32, which turns angles
+ * of up to 66 radians by 2^-24, and that transformers has 0.79788456 for sqrt(2 / pi) in BLOOM's activation.
+ */
+#ifndef STRATA_TESTS_GOLDEN_FAMILIES_H
+#define STRATA_TESTS_GOLDEN_FAMILIES_H
+
+#define GOLDEN_BOUND 1e-12
+#define GOLDEN_MODELS_OF_FORMATS(X)                                                                                    \
+    X("llama_a", GOLDEN_BOUND)                                                                                         \
+    X("llama_a_gguf", 66 * 0x1p-24)                                                                                    \
+    X("llama_b", GOLDEN_BOUND)                                                                                         \
+    X("llama_mixed_gguf", GOLDEN_BOUND)                                                                                \
+    X("mistral", GOLDEN_BOUND)                                                                                         \
+    X("gpt2", GOLDEN_BOUND)                                                                                            \
+    X("gpt2_bare", GOLDEN_BOUND)                                                                                       \
+    X("gpt2_gguf", GOLDEN_BOUND)                                                                                       \
+    X("gpt2_mixed_gguf", GOLDEN_BOUND)                                                                                 \
+    X("qwen2", GOLDEN_BOUND)                                                                                           \
+    X("qwen2_gguf", GOLDEN_BOUND)
+#define GOLDEN_FAMILIES(X)                                                                                             \
+    X("llama_yarn", GOLDEN_BOUND)                                                                                      \
+    X("mixtral", GOLDEN_BOUND)                                                                                         \
+    X("gpt_bigcode", GOLDEN_BOUND)                                                                                     \
+    X("gpt_bigcode_heads", GOLDEN_BOUND)                                                                               \
+    X("gpt2_scaled", GOLDEN_BOUND)                                                                                     \
+    X("gpt_neo", GOLDEN_BOUND)                                                                                         \
+    X("gptj", GOLDEN_BOUND)                                                                                            \
+    X("gpt_neox", GOLDEN_BOUND)                                                                                        \
+    X("gpt_neox_sequential", GOLDEN_BOUND)                                                                             \
+    X("opt", GOLDEN_BOUND)                                                                                             \
+    X("opt_post", GOLDEN_BOUND)                                                                                        \
+    X("bloom", 1e-9)                                                                                                   \
+    X("qwen2_moe", GOLDEN_BOUND)                                                                                       \
+    X("qwen3", GOLDEN_BOUND)                                                                                           \
+    X("qwen3_moe", GOLDEN_BOUND)                                                                                       \
+    X("gemma", GOLDEN_BOUND)                                                                                           \
+    X("gemma2", GOLDEN_BOUND)                                                                                          \
+    X("gemma3_text", GOLDEN_BOUND)                                                                                     \
+    X("phi", GOLDEN_BOUND)                                                                                             \
+    X("phi_norms", GOLDEN_BOUND)                                                                                       \
+    X("phi3", GOLDEN_BOUND)                                                                                            \
+    X("phi3_long", GOLDEN_BOUND)                                                                                       \
+    X("olmo", GOLDEN_BOUND)                                                                                            \
+    X("olmo2", GOLDEN_BOUND)                                                                                           \
+    X("stablelm", GOLDEN_BOUND)                                                                                        \
+    X("stablelm_parallel", GOLDEN_BOUND)                                                                               \
+    X("falcon", GOLDEN_BOUND)                                                                                          \
+    X("falcon_grouped", GOLDEN_BOUND)                                                                                  \
+    X("falcon_alibi", GOLDEN_BOUND)                                                                                    \
+    X("mpt", GOLDEN_BOUND)                                                                                             \
+    X("starcoder2", GOLDEN_BOUND)                                                                                      \
+    X("cohere", GOLDEN_BOUND)                                                                                          \
+    X("cohere2", GOLDEN_BOUND)                                                                                         \
+    X("granite", GOLDEN_BOUND)                                                                                         \
+    X("smollm3", GOLDEN_BOUND)
+#define GOLDEN_ENCODERS(X)                                                                                             \
+    X("bert", GOLDEN_BOUND)                                                                                            \
+    X("bert_old", GOLDEN_BOUND)                                                                                        \
+    X("roberta", GOLDEN_BOUND)                                                                                         \
+    X("xlm_roberta", GOLDEN_BOUND)                                                                                     \
+    X("distilbert", GOLDEN_BOUND)                                                                                      \
+    X("albert", GOLDEN_BOUND)                                                                                          \
+    X("electra", GOLDEN_BOUND)                                                                                         \
+    X("modernbert", GOLDEN_BOUND)
+#define GOLDEN_ALL(X) GOLDEN_MODELS_OF_FORMATS(X) GOLDEN_FAMILIES(X) GOLDEN_ENCODERS(X)
+
+#endif
