@@ -1,13 +1,9 @@
 load common
 
 # What tests/cli cannot see from outside: how the program was linked. Sanitized builds are not meant for use.
-setup_file() {
-    if ! command -v readelf >/dev/null; then
-        skip "no readelf here"
-    fi
-    if grep -q __asan_init "$STRATA"; then
-        skip "a sanitized build"
-    fi
+needs_a_plain_build() {
+    command -v readelf >/dev/null || skip "no readelf here"
+    ! grep -q __asan_init "$STRATA" || skip "a sanitized build"
 }
 
 # hardened FILE: prints what is missing.
@@ -26,11 +22,13 @@ hardened() {
 }
 
 @test "the program is hardened" {
+    needs_a_plain_build
     run hardened "$STRATA"
     [ -z "$output" ] || { echo "$output"; return 1; }
 }
 
 @test "the check sees a program that is not" {
+    command -v readelf >/dev/null || skip "no readelf here"
     echo 'int main(void) { return 0; }' >soft.c
     ${CC:-cc} -no-pie -fcf-protection=none -Wl,-z,norelro,-z,lazy,-z,execstack,-rpath,/nowhere -o soft soft.c 2>/dev/null ||
         ${CC:-cc} -no-pie -Wl,-z,norelro,-z,lazy,-z,execstack,-rpath,/nowhere -o soft soft.c
@@ -41,12 +39,14 @@ hardened() {
 }
 
 @test "jumps of every object are marked (the C library's start files may not be)" {
+    needs_a_plain_build
     [ "$(uname -m)" = x86_64 ] || skip "for x86-64"
     library=$(dirname "$STRATA")/libstrata.a
     [ "$(readelf -nW "$library" 2>/dev/null | grep -c 'IBT, SHSTK')" -eq "$(ar t "$library" | wc -l)" ]
 }
 
 @test "no socket is ever opened: the program has no call for it" {
+    needs_a_plain_build
     run bash -c 'readelf -W --dyn-syms "$1" | grep -E " UND (socket|connect|getaddrinfo|gethostbyname)"' - "$STRATA"
     [ "$status" -ne 0 ]
 }
