@@ -33,8 +33,7 @@ enum specials { SPECIALS_AUTO, SPECIALS_NONE, SPECIALS_BOS };
 /*
  * Parallel arrays of n tokens. begin/end are bytes of the input text, not trimmed (" Paris" has its space), so that
  * the tokens cover the text without gaps; exceptions:
- * - special tokens that the post-processor adds have begin == end, as has a space (U+2581) that was put before the
- * text;
+ * - special tokens that the post-processor adds have begin == end, as has a space or U+2581 put before the text;
  * - where a normalizer changed characters, a token has the whole characters that `tokenizers` gives it: those that it
  *   came from, without what was left out (a mark composed with the letter before, a control character); what one
  *   character became shares its span; white space that a pre-tokenizer removes belongs to no token;
