@@ -154,19 +154,6 @@ static int read_argument(struct job *job, struct err *err)
 
 /* --- tracing --- */
 
-struct whole_progress {
-    struct progress progress; /* first */
-    struct progress *bar;
-    uint64_t before, total;
-};
-
-static int step_whole(struct progress *self, uint64_t done, uint64_t total)
-{
-    struct whole_progress *p = (struct whole_progress *)(void *)self;
-    (void)total;
-    return progress_step(p->bar, p->before + done, p->total);
-}
-
 static uint64_t variants_of(const struct job *job, size_t first)
 {
     uint64_t n = 0;
@@ -187,10 +174,10 @@ static int trace_one(struct job *job, struct causal_fact *f, struct progress *pr
 static int trace_facts(struct job *job, size_t first, struct causal_file *file, struct err *err)
 {
     struct progress_bar bar;
-    struct whole_progress progress = { .progress.step = step_whole, .total = variants_of(job, first) };
     int rc = 0;
     size_t i = first;
-    progress.bar = progress_bar_start(&bar, job->cli, "causal", "restorations");
+    struct progress_part progress =
+        progress_part(progress_bar_start(&bar, job->cli, "causal", "restorations"), 0, variants_of(job, first));
     for (; !rc && i < job->n; i++) {
         struct causal_fact *f = &job->facts[i];
         rc = trace_one(job, f, &progress.progress, err);

@@ -4,11 +4,14 @@
 #include "analyses/cli/edit_setup.h"
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/progress_bar.h"
+#include "analyses/cli/sweep.h"
 #include "analyses/report/fields.h"
 #include "analyses/report/result.h"
 #include "analyses/report/token_text.h"
+#include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/runtime/experiment.h"
+#include "core/store/journal.h"
 #include "probes/outcomes.h"
 #include "probes/site_means.h"
 
@@ -16,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_AT_ONCE = 16384 };        /* variants whose final states are held */
+enum { PIECE = 1024 };                /* variants whose final states are held; one piece of the journal */
 #define MOST_MEMORY ((size_t)8 << 30) /* of base runs */
 
 /* One line of the result: a base run, or a variant. */
@@ -99,34 +102,64 @@ static int plan(struct job *job, struct err *err)
     return rc;
 }
 
-static void add_row(struct job *job, const char *name, size_t prompt, const struct edit_list *edits,
-                    const struct lens_result *r, size_t i)
+static void add_row(struct job *job, const char *name, size_t prompt, const struct edit_list *edits, float logprob,
+                    int32_t rank)
 {
-    job->rows[job->n_rows++] = (struct row){
-        .name = name, .prompt = prompt, .edits = edits, .rank = r->rank[i], .logprob = (double)r->logprob[i]
-    };
+    job->rows[job->n_rows++] =
+        (struct row){ .name = name, .prompt = prompt, .edits = edits, .rank = rank, .logprob = (double)logprob };
 }
 
-static int run_variants(struct job *job, struct progress_bar *bar, struct err *err)
+struct piece {
+    struct variant variants[PIECE];
+    float logprob[PIECE];
+    int32_t rank[PIECE];
+};
+
+static int measure_piece(struct job *job, struct piece *p, size_t n, struct progress *progress, struct err *err)
 {
-    size_t n_variants = job->e.n_variants, most = n_variants < MOST_AT_ONCE ? n_variants : MOST_AT_ONCE;
-    struct variant *variants = mem_array(most, sizeof *variants);
-    int rc = variants ? 0 : err_nomem(err, "an experiment");
+    struct lens_result r;
+    int rc = outcomes_run(&job->outcomes, p->variants, n, &r, progress, err);
+    if (rc)
+        return rc;
+    memcpy(p->logprob, r.logprob, n * sizeof *p->logprob);
+    memcpy(p->rank, r.rank, n * sizeof *p->rank);
+    lens_result_release(&r);
+    return 0;
+}
+
+/* Variants [first, first + n): from the journal, or measured. */
+static int take_piece(struct job *job, struct piece *p, size_t first, size_t n, struct progress *progress,
+                      struct err *err)
+{
+    struct journal *j = progress_journal(progress);
+    struct progress_part part = progress_part(progress, first, job->e.n_variants);
+    const struct journal_part parts[] = { { p->logprob, n * sizeof *p->logprob }, { p->rank, n * sizeof *p->rank } };
+    for (size_t i = 0; i < n; i++)
+        p->variants[i] =
+            (struct variant){ .run = job->e.variants[first + i].prompt, .edits = &job->e.variants[first + i].edits };
+    int rc = 0;
+    if (!journal_load(j, parts, 2)) {
+        rc = measure_piece(job, p, n, &part.progress, err);
+        rc = rc ? rc : journal_save(j, parts, 2, err);
+    }
+    for (size_t i = 0; !rc && i < n; i++)
+        add_row(job, job->e.variants[first + i].name, p->variants[i].run, p->variants[i].edits, p->logprob[i],
+                p->rank[i]);
+    return rc;
+}
+
+static int run_variants(struct job *job, struct progress *progress, struct err *err)
+{
+    size_t n_variants = job->e.n_variants;
+    struct piece *piece = mem_array(1, sizeof *piece);
+    int rc = piece ? 0 : err_nomem(err, "an experiment");
     for (size_t first = 0, n; !rc && first < n_variants; first += n) {
-        struct lens_result r;
-        n = n_variants - first < most ? n_variants - first : most;
-        for (size_t i = 0; i < n; i++)
-            variants[i] = (struct variant){ .run = job->e.variants[first + i].prompt,
-                                            .edits = &job->e.variants[first + i].edits };
-        rc = outcomes_run(&job->outcomes, variants, n, &r, n == n_variants ? &bar->progress : NULL, err);
-        for (size_t i = 0; !rc && i < n; i++)
-            add_row(job, job->e.variants[first + i].name, variants[i].run, variants[i].edits, &r, i);
-        if (!rc)
-            lens_result_release(&r);
-        if (!rc && n < n_variants && progress_step(&bar->progress, first + n, n_variants))
+        n = n_variants - first < PIECE ? n_variants - first : PIECE;
+        rc = take_piece(job, piece, first, n, progress, err);
+        if (!rc && progress_step(progress, first + n, n_variants) && first + n < n_variants)
             rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu variants", first + n, n_variants);
     }
-    free(variants);
+    free(piece);
     return rc;
 }
 
@@ -138,9 +171,8 @@ static int run_all(struct job *job, struct err *err)
     if (rc)
         return rc;
     for (size_t i = 0; i < job->e.n_prompts; i++)
-        add_row(job, "base", i, &job->e.prompts[i].edits, &job->outcomes.base, i);
-    progress_bar_start(&bar, job->cli, "experiment", "variants");
-    rc = run_variants(job, &bar, err);
+        add_row(job, "base", i, &job->e.prompts[i].edits, job->outcomes.base.logprob[i], job->outcomes.base.rank[i]);
+    rc = run_variants(job, progress_bar_start(&bar, job->cli, "experiment", "variants"), err);
     progress_bar_end(&bar);
     return rc;
 }
@@ -306,18 +338,49 @@ static void close_job(struct job *job)
     session_close(&job->session);
 }
 
+/* What vectors of files and means hold is no part of the command's text. */
+static void add_vectors(const struct edit_list *list, const struct model_config *config, struct strbuf *out)
+{
+    char hex[65];
+    for (size_t i = 0; i < list->n; i++) {
+        const struct edit *e = &list->edits[i];
+        if (!e->vector)
+            continue;
+        file_sha256(e->vector, e->n_vectors * site_row_size(e->site, config) * sizeof *e->vector, hex);
+        strbuf_addf(out, "vector: %s\n", hex);
+    }
+}
+
+static int begin_sweep(struct job *job, const char *path, struct err *err)
+{
+    const struct model *m = job->session.model;
+    const struct provenance p = result_provenance(job->cli, m);
+    struct strbuf vectors = STRBUF_INIT;
+    for (size_t i = 0; i < job->e.n_prompts; i++)
+        add_vectors(&job->e.prompts[i].edits, &m->config, &vectors);
+    for (size_t i = 0; i < job->e.n_variants; i++)
+        add_vectors(&job->e.variants[i].edits, &m->config, &vectors);
+    int rc = strbuf_failed(&vectors) ? err_nomem(err, "a journal")
+                                     : sweep_begin(job->cli, path, &p, strbuf_text(&vectors), err);
+    strbuf_release(&vectors);
+    return rc;
+}
+
 int experiment_run(struct cli *cli, const char *path, struct err *err)
 {
     struct job job = { .cli = cli };
     struct result result;
-    int rc = result_choose(&result, &experiment_result, cli, false, err);
+    int rc = sweep_check(cli, err);
+    rc = rc ? rc : result_choose(&result, &experiment_result, cli, false, err);
     rc = rc ? rc : session_open(&job.session, cli, err);
     rc = rc ? rc : experiment_read(&job.e, path, job.session.model, cli->specials, cli->seed, err);
     rc = rc ? rc : experiment_check(&job.e, err);
     rc = rc ? rc : fill_means(&job, err);
     rc = rc ? rc : plan(&job, err);
+    rc = rc ? rc : begin_sweep(&job, path, err);
     rc = rc ? rc : run_all(&job, err);
     rc = rc ? rc : write_result(&job, &result, err);
+    rc = sweep_end(cli, rc, err);
     close_job(&job);
     return rc;
 }
@@ -355,8 +418,9 @@ const struct command command_experiment = {
         "(the first), edits. Also mean_over (facts for `mean`), seed, description. Paths are as on the command line.\n"
         "\n" EDIT_HELP "In a file, `from` names a prompt: \"patch from italy\", or {\"op\": \"patch\", \"from\": "
         "{\"prompt\": \"italy\", \"site\":\n"
-        "\"attn_out\", \"layer\": 3, \"at\": \"last\"}}; `base` is the variant's own base run.\n",
-    .common = COMMON_MODEL | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
+        "\"attn_out\", \"layer\": 3, \"at\": \"last\"}}; `base` is the variant's own base run.\n"
+        "\n" SWEEP_HELP,
+    .common = COMMON_MODEL | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED | COMMON_RESUME,
     .least_arguments = 1,
     .most_arguments = 1,
     .run = run,

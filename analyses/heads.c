@@ -398,7 +398,8 @@ const struct command command_heads = {
         "head writes for MLP0(ln2(E_subject)), through ln1's and the final norm's gain; `suppress` is the same with "
         "the\n"
         "sign flipped, `control` with the relation's answers dealt out anew, `(copying)` the subject itself as top 1.\n"
-        "A folder gets heads.h5 (format strata-heads), heads.csv, ablation.csv, relations.csv and figures.\n",
+        "A folder gets heads.h5 (format strata-heads), heads.csv, ablation.csv, relations.csv and figures.\n"
+        "\n" SWEEP_HELP,
     .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED | COMMON_RESUME,
     .options = options,
     .most_arguments = 1,

@@ -270,7 +270,8 @@ const struct command command_knockout = {
         "(every fact), curves.csv (the means) and the figure knockout; for a single fact also the figure tokens, "
         "where\n"
         "each token alone is blocked. Where gnuplot is missing the pictures are missing too, a note says so, and the\n"
-        "exit status is still 0.\n",
+        "exit status is still 0.\n"
+        "\n" SWEEP_HELP,
     .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED | COMMON_RESUME,
     .options = options,
     .most_arguments = 1,

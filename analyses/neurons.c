@@ -174,7 +174,8 @@ const struct command command_neurons = {
         "  strata neurons \"The Colosseum is located in the city of\" --subject Colosseum --answer Rome\n"
         "  strata neurons -m gpt2 -i facts.jsonl --against relation -o neurons\n"
         "\n"
-        "A folder gets neurons.h5 (format strata-neurons), neurons.csv, layers.csv, ablation.csv and figures.\n",
+        "A folder gets neurons.h5 (format strata-neurons), neurons.csv, layers.csv, ablation.csv and figures.\n"
+        "\n" SWEEP_HELP,
     .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED | COMMON_RESUME,
     .options = options,
     .most_arguments = 1,

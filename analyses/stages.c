@@ -241,7 +241,7 @@ static int measure_groups(struct job *job, struct err *err)
                                          .own = job->own + first,
                                          .control = job->control + first,
                                          .seed = job->report.seed };
-        struct progress listener = { .step = listen };
+        struct progress listener = { .step = listen, .journal = job->cli->journal };
         rc = stages_add(&job->report.stages, job->rt, &in, &listener, err);
         if (!rc && progress_step(progress, first + n, k->n))
             job->report.interrupted = first + n < k->n;

@@ -3,12 +3,14 @@
 #include "analyses/cli/input.h"
 #include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
+#include "analyses/cli/sweep.h"
 #include "analyses/cli/text.h"
 #include "analyses/plot/plot.h"
 #include "analyses/report/trace_report.h"
 #include "analyses/stages.h"
 #include "core/base/file.h"
 #include "core/base/mem.h"
+#include "core/store/journal.h"
 #include "probes/lens_batch.h"
 
 #include <math.h>
@@ -216,17 +218,32 @@ static int trace_argument(struct job *job, struct err *err)
     return rc;
 }
 
-/* FOLDER/00012 for fact number 12 of the input. */
+/* The page comes last. */
+static bool is_whole(const char *folder)
+{
+    char *page = file_join(folder, "report.html");
+    bool whole = page && file_exists(page);
+    free(page);
+    return whole;
+}
+
+/* FOLDER/00012 for fact number 12 of the input; the journal says which are finished. */
 static int trace_numbered(struct job *job, const struct prepared *fact, size_t number, struct err *err)
 {
     char name[32];
+    uint64_t finished = 0;
+    const struct journal_part part = { &finished, sizeof finished };
     if (!job->cli->output)
         return trace_fact(job, fact, NULL, err);
     snprintf(name, sizeof name, "%05zu", number);
     char *folder = file_join(job->cli->output, name);
-    int rc = folder ? trace_fact(job, fact, folder, err) : err_nomem(err, "a path");
+    if (!folder)
+        return err_nomem(err, "a path");
+    bool loaded = journal_load(job->cli->journal, &part, 1);
+    int rc = loaded && is_whole(folder) ? 0 : trace_fact(job, fact, folder, err);
     free(folder);
-    return rc;
+    finished = number + 1;
+    return rc || loaded ? rc : journal_save(job->cli->journal, &part, 1, err);
 }
 
 static int trace_batches(struct job *job, struct batcher *batcher, struct err *err)
@@ -307,6 +324,7 @@ static int check_one(struct cli *cli, struct err *err)
 static int check(struct cli *cli, struct result *result, struct err *err)
 {
     int rc = cli_text_or_input(cli, "a prompt", err);
+    rc = rc ? rc : sweep_check(cli, err);
     rc = rc ? rc : fact_options_check(&given, cli, err);
     if (!rc && each && !cli->input)
         rc = cli_usage(cli, err, "--each goes with -i");
@@ -315,13 +333,26 @@ static int check(struct cli *cli, struct result *result, struct err *err)
     return is_summary(cli) ? check_summary(cli, result, err) : check_one(cli, err);
 }
 
+static int begin_sweep(struct cli *cli, const struct model *m, struct err *err)
+{
+    const struct provenance p = result_provenance(cli, m);
+    struct strbuf more = STRBUF_INIT;
+    bool again = !attributes || sweep_is_file(attributes);
+    int rc = attributes && again ? sweep_add_file("attributes", attributes, &more, err) : 0;
+    rc = rc ? rc : sweep_begin(cli, again ? cli->input : NULL, &p, strbuf_text(&more), err);
+    strbuf_release(&more);
+    return rc;
+}
+
 /* All facts of -i together. */
 static int trace_summary(struct cli *cli, const struct result *result, struct err *err)
 {
     const struct stages_options o = { .attributes = attributes, .window = window };
     struct session session = { 0 };
     int rc = session_open(&session, cli, err);
+    rc = rc ? rc : begin_sweep(cli, session.model, err);
     rc = rc ? rc : stages_many(cli, &session, &o, result, err);
+    rc = sweep_end(cli, rc, err);
     session_close(&session);
     return rc;
 }
@@ -365,8 +396,10 @@ static int run(struct cli *cli, struct err *err)
     if (!rc && is_summary(cli))
         return trace_summary(cli, &result, err);
     rc = rc ? rc : open_job(&job, err);
+    rc = rc ? rc : begin_sweep(cli, job.session.model, err);
     if (!rc)
         rc = cli->input ? trace_input(&job, err) : trace_argument(&job, err);
+    rc = sweep_end(cli, rc, err);
     close_job(&job);
     return rc;
 }
@@ -403,8 +436,9 @@ const struct command command_trace = {
         "as\n"
         ".svg, .png, .dat and .gp. Files of an earlier run are replaced. Where gnuplot is missing the pictures are\n"
         "missing too, a note says so, and the exit status is still 0; characters that no installed font has are drawn\n"
-        "as boxes.\n",
-    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED,
+        "as boxes.\n"
+        "\n" SWEEP_HELP,
+    .common = COMMON_MODEL | COMMON_INPUT | COMMON_OUTPUT | COMMON_JSON | COMMON_SEED | COMMON_RESUME,
     .options = options,
     .most_arguments = 1,
     .run = run,

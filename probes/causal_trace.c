@@ -215,19 +215,6 @@ static void plan_cells(struct work *w, struct causal_trace *out)
 
 /* --- running --- */
 
-struct part_progress {
-    struct progress progress; /* first */
-    struct progress *whole;
-    uint64_t before, total;
-};
-
-static int step_part(struct progress *self, uint64_t done, uint64_t total)
-{
-    struct part_progress *p = (struct part_progress *)(void *)self;
-    (void)total;
-    return progress_step(p->whole, p->before + done, p->total);
-}
-
 /* Cells [first, first + n) over the draws of the group, added to their targets. */
 static int run_cells(struct work *w, size_t first, size_t n, struct progress *progress, struct err *err)
 {
@@ -263,9 +250,7 @@ static int run_group(struct work *w, struct runtime *rt, struct causal_trace *ou
         return rc;
     take_base(w, out);
     size_t most = MOST_VARIANTS / w->n_draws + 1;
-    struct part_progress part = { .progress.step = step_part,
-                                  .whole = progress,
-                                  .total = w->n_cells * w->o->n_samples };
+    struct progress_part part = progress_part(progress, 0, w->n_cells * w->o->n_samples);
     for (size_t first = 0, n; !rc && first < w->n_cells; first += n) {
         n = w->n_cells - first < most ? w->n_cells - first : most;
         part.before = w->n_cells * w->first_draw + first * w->n_draws;

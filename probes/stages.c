@@ -1,6 +1,7 @@
 #include "probes/stages.h"
 
 #include "core/base/mem.h"
+#include "core/store/journal.h"
 #include "probes/enrichment.h"
 #include "probes/extraction.h"
 #include "probes/head_attribution.h"
@@ -432,9 +433,45 @@ static int add_heads(struct stages *s, struct runtime *rt, const struct stages_i
     return rc;
 }
 
+/* What a group adds, as one piece of the journal. */
+enum { N_PARTS = STAGES_N_CURVES + 9 };
+
+static void name_parts(struct stages *s, size_t n, struct journal_part parts[N_PARTS])
+{
+    size_t at = s->n_facts;
+    struct journal_part *p = parts;
+    for (enum stages_curve c = 0; c < STAGES_N_CURVES; c++)
+        *p++ = (struct journal_part){ curve_of(s, c, at), n * stages_n_points(s, c) * sizeof(double) };
+    *p++ = (struct journal_part){ s->random_deepest + at * STAGES_KEY_DRAWS, n * STAGES_KEY_DRAWS * sizeof(double) };
+    *p++ = (struct journal_part){ s->head_logit + at * s->n_heads, n * s->n_heads * sizeof(double) };
+    *p++ = (struct journal_part){ s->head_subject + at * s->n_heads, n * s->n_heads * sizeof(double) };
+    *p++ = (struct journal_part){ s->answers + at, n * sizeof *s->answers };
+    *p++ = (struct journal_part){ s->tops + at * 2 * s->n_layers, n * 2 * s->n_layers * sizeof *s->tops };
+    *p++ = (struct journal_part){ s->base_prob + at, n * sizeof *s->base_prob };
+    *p++ = (struct journal_part){ s->base_rank + at, n * sizeof *s->base_rank };
+    *p++ = (struct journal_part){ &s->n_spared, sizeof s->n_spared };
+    *p = (struct journal_part){ &s->row_layers, sizeof s->row_layers };
+}
+
+static int measure(struct stages *s, struct runtime *rt, const struct stages_input *in, struct progress *progress,
+                   struct err *err)
+{
+    int rc = add_knockout(s, rt, in, progress, err);
+    rc = rc ? rc : add_random(s, rt, in, progress, err);
+    rc = rc ? rc : add_enrichment(s, rt, in, progress, err);
+    rc = rc ? rc : add_extraction(s, rt, in, err);
+    rc = rc ? rc : add_heads(s, rt, in, err);
+    if (!rc)
+        add_differences(s, in->n_facts);
+    return rc;
+}
+
 int stages_add(struct stages *s, struct runtime *rt, const struct stages_input *in, struct progress *progress,
                struct err *err)
 {
+    struct journal *j = progress_journal(progress);
+    struct progress_part inner = progress_part(progress, 0, 0);
+    struct journal_part parts[N_PARTS];
     for (size_t i = 0; i < in->n_facts; i++) {
         const struct prompt *p = &in->prompts[i];
         if (p->subject_begin >= p->subject_end || p->subject_end > p->n_tokens)
@@ -442,18 +479,18 @@ int stages_add(struct stages *s, struct runtime *rt, const struct stages_input *
     }
     size_t spared = s->n_spared;
     int rc = make_room(s, s->n_facts + in->n_facts, err);
-    rc = rc ? rc : add_knockout(s, rt, in, progress, err);
-    rc = rc ? rc : add_random(s, rt, in, progress, err);
-    rc = rc ? rc : add_enrichment(s, rt, in, progress, err);
-    rc = rc ? rc : add_extraction(s, rt, in, err);
-    rc = rc ? rc : add_heads(s, rt, in, err);
-    if (rc) {
-        s->n_spared = spared;
+    if (rc)
         return rc;
+    name_parts(s, in->n_facts, parts);
+    if (!journal_load(j, parts, N_PARTS)) {
+        rc = measure(s, rt, in, &inner.progress, err);
+        rc = rc ? rc : journal_save(j, parts, N_PARTS, err);
     }
-    add_differences(s, in->n_facts);
-    s->n_facts += in->n_facts;
-    return 0;
+    if (rc)
+        s->n_spared = spared;
+    else
+        s->n_facts += in->n_facts;
+    return rc;
 }
 
 /* --- random subjects --- */

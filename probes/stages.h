@@ -98,7 +98,8 @@ struct stages {
 void stages_init(struct stages *s, struct runtime *rt);
 /*
  * Appends a group, at most about runtime_batch_rows rows. Draws depend on a fact's number in s, not on its group.
- * progress counts variants of one probe after another: good for interruption alone, after which s is as before.
+ * progress counts variants of one probe after another: good for interruption alone, after which s is as before. A group
+ * is one piece of its journal.
  */
 int stages_add(struct stages *s, struct runtime *rt, const struct stages_input *in, struct progress *progress,
                struct err *err);

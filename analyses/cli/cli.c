@@ -213,6 +213,7 @@ int cli_parse(struct cli *cli, const struct command *command, int argc, char **a
     cli->specials = (enum specials)common.specials;
     cli->precision = (enum precision)common.precision;
     cli->weights = (enum weight_place)common.weights;
+    cli->can_resume = command->common & COMMON_RESUME;
     if (cli->help)
         return 0;
     if (cli->limit != SIZE_MAX && !cli->input)

@@ -67,6 +67,7 @@ struct cli {
     size_t limit;       /* SIZE_MAX: all */
     uint64_t seed;      /* default 1 */
     bool quiet, resume, json;
+    bool can_resume; /* the command has --resume */
     enum specials specials;
     enum precision precision;
     enum weight_place weights;

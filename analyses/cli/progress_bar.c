@@ -1,6 +1,7 @@
 #include "analyses/cli/progress_bar.h"
 
 #include "core/formats/facts.h"
+#include "core/store/journal.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -28,7 +29,7 @@ static void duration_text(double seconds, char *text, size_t size)
 
 static void draw(struct progress_bar *bar, uint64_t done, uint64_t total, double elapsed)
 {
-    double rate = elapsed > 0 ? (double)done / elapsed : 0;
+    double rate = elapsed > 0 && done > bar->from ? (double)(done - bar->from) / elapsed : 0;
     char count[64], left[64] = "";
     if (total)
         snprintf(count, sizeof count, "%llu/%llu", (unsigned long long)done, (unsigned long long)total);
@@ -66,6 +67,10 @@ static int step(struct progress *self, uint64_t done, uint64_t total)
 {
     struct progress_bar *bar = (struct progress_bar *)self;
     double t = now();
+    if (journal_is_loading(self->journal)) {
+        bar->start = t;
+        bar->from = done;
+    }
     /* Five times a second: readable, and cheap whatever the step is. */
     if (bar->terminal && t - bar->shown >= 0.2) {
         bar->shown = t;

@@ -17,6 +17,7 @@ struct progress_bar {
     struct progress progress; /* first */
     const char *what, *unit;
     double start, shown;
+    uint64_t from; /* done at `start`: by an earlier run, no part of the rate */
     bool drawn, terminal;
 };
 

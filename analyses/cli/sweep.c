@@ -6,11 +6,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static bool can_be_kept(const struct cli *cli, const char *file)
+bool sweep_is_file(const char *path)
 {
     struct stat st;
-    return file && strcmp(file, "-") != 0 && !stat(file, &st) && S_ISREG(st.st_mode) && cli->output &&
-           strcmp(cli->output, "-") != 0;
+    return strcmp(path, "-") != 0 && !stat(path, &st) && S_ISREG(st.st_mode);
+}
+
+static bool can_be_kept(const struct cli *cli, const char *file)
+{
+    return cli->can_resume && file && sweep_is_file(file) && cli->output && strcmp(cli->output, "-") != 0;
 }
 
 int sweep_check(struct cli *cli, struct err *err)
@@ -25,7 +29,7 @@ int sweep_check(struct cli *cli, struct err *err)
     return 0;
 }
 
-static int add_file(const char *path, struct strbuf *key, struct err *err)
+int sweep_add_file(const char *name, const char *path, struct strbuf *more, struct err *err)
 {
     struct file_map map;
     char hex[65];
@@ -34,7 +38,7 @@ static int add_file(const char *path, struct strbuf *key, struct err *err)
         return rc;
     file_map_sha256(&map, hex);
     file_map_close(&map);
-    strbuf_addf(key, "input: %s\n", hex);
+    strbuf_addf(more, "%s: %s\n", name, hex);
     return 0;
 }
 
@@ -47,7 +51,7 @@ int sweep_begin(struct cli *cli, const char *file, const struct provenance *p, c
     named.format = "strata-journal";
     provenance_key(&named, &key);
     strbuf_addf(&key, "command: %s\n", cli->same_command);
-    int rc = add_file(file, &key, err);
+    int rc = sweep_add_file("input", file, &key, err);
     if (more)
         strbuf_adds(&key, more);
     rc = rc || !strbuf_failed(&key) ? rc : err_nomem(err, "a journal");

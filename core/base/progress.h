@@ -31,4 +31,25 @@ static inline struct journal *progress_journal(const struct progress *progress)
     return progress ? progress->journal : NULL;
 }
 
+/* A part of longer work: its steps count from `before` on towards the whole's total. It keeps no pieces of its own. */
+struct progress_part {
+    struct progress progress; /* first */
+    struct progress *whole;
+    uint64_t before, total;
+};
+
+static inline int progress_part_step(struct progress *self, uint64_t done, uint64_t total)
+{
+    struct progress_part *part = (struct progress_part *)(void *)self;
+    (void)total;
+    return progress_step(part->whole, part->before + done, part->total);
+}
+
+static inline struct progress_part progress_part(struct progress *whole, uint64_t before, uint64_t total)
+{
+    return (struct progress_part){
+        .progress = { .step = progress_part_step }, .whole = whole, .before = before, .total = total
+    };
+}
+
 #endif

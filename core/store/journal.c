@@ -230,6 +230,11 @@ int journal_save(struct journal *j, const struct journal_part *parts, size_t n, 
     return rc;
 }
 
+bool journal_is_loading(const struct journal *j)
+{
+    return j && !j->writing && j->n_read;
+}
+
 size_t journal_pieces(const struct journal *j)
 {
     return j ? (size_t)j->n_read : 0;

@@ -48,6 +48,8 @@ int journal_open(struct journal **out, const char *output, const char *key, bool
 bool journal_load(struct journal *j, const struct journal_part *parts, size_t n);
 /* The next piece, after a load that was false. */
 int journal_save(struct journal *j, const struct journal_part *parts, size_t n, struct err *err);
+/* Whether the last piece came from the file, and the next one may. */
+bool journal_is_loading(const struct journal *j);
 /* Pieces in the file, and its name. */
 size_t journal_pieces(const struct journal *j);
 const char *journal_path(const struct journal *j);

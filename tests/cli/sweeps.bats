@@ -6,13 +6,32 @@ load common
 setup_file() {
     export WORK=$BATS_FILE_TMPDIR
     cat "$ROOT"/data/facts/[a-c]*.jsonl | head -n 400 >"$WORK/facts.jsonl"
+    many_variants >"$WORK/many.json"
+}
+
+# An experiment of some thousand variants of 40 prompts.
+many_variants() {
+    python3 - "$WORK/facts.jsonl" <<'END'
+import itertools, json, sys
+facts = [json.loads(line) for line, _ in zip(open(sys.argv[1]), range(40))]
+prompts = [{"name": f["id"], **{k: f[k] for k in ("prompt", "subject", "answer")}} for f in facts]
+edits = ["%s:%d@%s %s" % x for x in itertools.product(("attn_out", "mlp_out", "resid_post"), range(4),
+                                                      ("last", "subject", "non-subject"), ("zero", "scale 2", "add noise:0.3"))]
+variants = [{"name": p["name"] + " " + e, "prompt": p["name"], "edits": [e]} for p in prompts for e in edits]
+print(json.dumps({"format": "strata-experiment", "version": 1, "prompts": prompts, "variants": variants}))
+END
 }
 
 # sweep COMMAND OUT [OPTION...]: replaces the (sub)shell, so that its process number is the program's.
 sweep() {
-    local command=$1 out=$2
+    local command=$1 out=$2 over=(-i "$WORK/facts.jsonl")
     shift 2
-    exec "$STRATA" "$command" --quiet -t 1 -m "$TINY" -i "$WORK/facts.jsonl" --all -o "$out" "$@"
+    case $command in
+    experiment) over=("$WORK/many.json") ;;
+    trace) ;;
+    *) over+=(--all) ;;
+    esac
+    exec "$STRATA" "$command" --quiet -t 1 -m "$TINY" "${over[@]}" -o "$out" "$@"
 }
 
 # same A B: every dataset and attribute but the root's, which tell the command and the time.
@@ -86,6 +105,40 @@ stopped() {
 
 @test "neurons: SIGKILL at random moments" {
     killed neurons 4
+}
+
+@test "experiment: SIGKILL at random moments" {
+    killed experiment 5
+}
+
+@test "trace -i: SIGKILL at random moments" {
+    killed trace 3 --window 1 --limit 120
+}
+
+@test "trace --each: what is finished is skipped, what is missing of it is not" {
+    args=(trace --quiet -t 1 -m "$TINY" -i "$WORK/facts.jsonl" --limit 40 --each --no-plots -o each)
+    set -m
+    for try in {1..10}; do
+        rm -rf each each.journal
+        "$STRATA" "${args[@]}" >/dev/null 2>said &
+        child=$!
+        for wait in {1..1000}; do
+            [ ! -e each/00003/report.html ] || break
+            sleep 0.01
+        done
+        kill -INT $child 2>/dev/null || true
+        status=0
+        wait $child || status=$?
+        [ $status != 130 ] || break
+    done
+    [ $status = 130 ]
+    grep -q "interrupted.*each.journal holds what is done: go on with --resume" said
+    touch -d 2001-01-01 each/0000[01]/report.html
+    rm each/00002/report.html
+    strata "${args[@]}" --resume
+    expect 0
+    [ "$(date -r each/00000/report.html +%Y)$(date -r each/00001/report.html +%Y)" = 20012001 ]
+    [ "$(ls each/*/report.html | wc -l)" = 40 ] && [ ! -e each.journal ] && [ ! -e each.lock ]
 }
 
 @test "SIGINT exits 130 and says how to go on; only the same command may" {
