@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -74,9 +75,12 @@ static void say(const char *text)
 
 static void on_bus_error(int sig, siginfo_t *info, void *context)
 {
-    static char path[LINE_MAX_BYTES]; /* no room on a small stack; the first to come exits */
+    static atomic_flag busy = ATOMIC_FLAG_INIT;
+    static char path[LINE_MAX_BYTES]; /* too large for a small stack */
     static const char gone[] = " (deleted)";
     (void)context;
+    while (atomic_flag_test_and_set(&busy)) /* several workers at once: the first ends the program */
+        pause();
     if (info->si_code <= 0 || !find_mapped_file((uintptr_t)info->si_addr, path)) {
         signal(sig, SIG_DFL); /* no file: a fault of the program, which is to be seen as such */
         raise(sig);

@@ -2,14 +2,14 @@ load common
 
 # Files that change or are not what they seem: one clear line, exit status 1.
 
-# limited MIB COMMAND...: as strata, with the promised limits of 10 s and MIB of memory.
+# limited MIB COMMAND...: as strata, with the promised limits of 10 s of CPU time and MIB of memory; a minute in all.
 limited() {
     local kib=$(($1 << 10))
     shift
     if grep -q __asan_init "$STRATA"; then
         kib=unlimited # sanitizers reserve address space
     fi
-    run --separate-stderr bash -c 'ulimit -v "$1"; shift; exec timeout 10 "$@"' - "$kib" "$STRATA" "$@"
+    run --separate-stderr bash -c 'ulimit -v "$1"; ulimit -t 10; shift; exec timeout 60 "$@"' - "$kib" "$STRATA" "$@"
 }
 
 # refused TEXT...: exit status 1 and one line with each TEXT.

@@ -15,8 +15,8 @@ for source in tests/fuzz/fuzz_*.c; do
     mkdir -p "$corpus" "$found"
     others=("$BUILD/fuzz/seeds/$name")
     [ -d "tests/fuzz/regressions/$name" ] && others+=("tests/fuzz/regressions/$name")
-    # 10 s and 1 GiB beside libFuzzer's and the sanitizers' own: what the loaders promise for any input.
-    if "$BUILD/fuzz/fuzz_$name" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
+    # 10 s (of CPU time; libFuzzer measures by the clock) and 1 GiB beside libFuzzer's and the sanitizers' own: what the loaders promise for any input.
+    if "$BUILD/fuzz/fuzz_$name" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=25 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
         -use_value_profile=1 -print_final_stats=1 -artifact_prefix="$found/" "$corpus" "${others[@]}" >"$log" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
         coverage=$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1)
