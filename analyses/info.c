@@ -13,7 +13,19 @@ static const char *norm_name(enum norm_kind kind)
 
 static const char *position_name(enum position_kind kind)
 {
-    return kind == POSITION_ROTARY ? "rotary" : "learned";
+    static const char *const names[] = { [POSITION_LEARNED] = "learned",
+                                         [POSITION_ROTARY] = "rotary",
+                                         [POSITION_ALIBI] = "alibi",
+                                         [POSITION_RELATIVE] = "relative" };
+    return names[kind];
+}
+
+static const char *block_name(enum block_kind kind)
+{
+    static const char *const names[] = {
+        [BLOCK_PRE] = "pre-norm", [BLOCK_PARALLEL] = "parallel", [BLOCK_POST] = "post-norm"
+    };
+    return names[kind];
 }
 
 static const char *activation_name(enum activation activation)
@@ -45,31 +57,91 @@ static double mib(size_t bytes)
     return (double)bytes / (1 << 20);
 }
 
+static void add_blocks(const struct model *m, struct strbuf *out)
+{
+    const struct model_config *c = &m->config;
+    size_t windows = 0, last = 0;
+    add_row(out, "blocks");
+    strbuf_addf(out, "%s, %s", block_name(c->block), c->bidirectional ? "every query sees every key" : "causal");
+    if (c->sublayer_norms)
+        strbuf_adds(out, ", what sublayers return is normalised");
+    if (c->qk_norm)
+        strbuf_adds(out, ", queries and keys are normalised");
+    if (c->n_experts)
+        strbuf_addf(out, ", %zu of %zu experts%s", c->n_experts_used, c->n_experts,
+                    c->d_shared ? " and a shared one" : "");
+    for (size_t l = 0; l < c->n_layers; l++)
+        if (m->layers[l].window) {
+            windows++;
+            last = m->layers[l].window;
+        }
+    if (windows)
+        strbuf_addf(out, ", %zu with a window of %zu tokens", windows, last);
+    strbuf_addc(out, '\n');
+}
+
+static void add_positions(const struct model *m, struct strbuf *out)
+{
+    const struct model_config *c = &m->config;
+    add_row(out, "positions");
+    strbuf_adds(out, position_name(c->position));
+    if (c->position == POSITION_ROTARY)
+        strbuf_addf(out, " in %zu of %zu dimensions of a head", c->rotary_dims, c->d_head);
+    for (size_t i = 0; i < m->n_ropes; i++)
+        strbuf_addf(out, "%s theta %g, scaling %s", i ? ";" : ",", m->ropes[i].theta, m->ropes[i].scaling);
+    strbuf_addc(out, '\n');
+}
+
+/* Factors and caps, where there are any. */
+static void add_factors(const struct model_config *c, struct strbuf *out)
+{
+    const struct {
+        const char *name;
+        double value, neutral;
+    } factors[] = { { "embedding", c->embed_scale, 1 },       { "sublayers", c->residual_scale, 1 },
+                    { "logits", c->logit_scale, 1 },          { "cap of scores", c->attn_softcap, 0 },
+                    { "cap of logits", c->logit_softcap, 0 }, { "clip of q, k, v", c->qkv_clip, 0 } };
+    const char *comma = "";
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+        if (factors[i].value == factors[i].neutral)
+            continue;
+        if (!*comma)
+            add_row(out, "factors");
+        strbuf_addf(out, "%s%s %g", comma, factors[i].name, factors[i].value);
+        comma = ", ";
+    }
+    strbuf_adds(out, *comma ? "\n" : "");
+}
+
 static void add_shape(const struct model *m, struct strbuf *out)
 {
     const struct model_config *c = &m->config;
     add_row(out, "layers");
     strbuf_addf(out, "%zu\n", c->n_layers);
+    add_blocks(m, out);
     add_row(out, "heads");
     strbuf_addf(out, "%zu, d_head %zu", c->n_heads, c->d_head);
     if (c->n_kv_heads != c->n_heads)
         strbuf_addf(out, "; %zu key/value heads, each for %zu query heads", c->n_kv_heads, c->n_heads / c->n_kv_heads);
     strbuf_addc(out, '\n');
     add_row(out, "widths");
-    strbuf_addf(out, "d_model %zu, d_mlp %zu (%s%s)\n", c->d_model, c->d_mlp, c->gated_mlp ? "gated, " : "",
+    strbuf_addf(out, "d_model %zu, d_mlp %zu (%s%s)", c->d_model, c->d_mlp, c->gated_mlp ? "gated, " : "",
                 activation_name(c->activation));
+    if (c->d_embed != c->d_model)
+        strbuf_addf(out, ", embedding %zu", c->d_embed);
+    strbuf_addc(out, '\n');
     add_row(out, "vocabulary");
-    strbuf_addf(out, "%zu, unembedding %s\n", c->d_vocab, c->tied ? "tied to the embedding" : "of its own");
+    strbuf_addf(out, "%zu, unembedding %s%s\n", c->d_vocab,
+                !c->unembedding ? "none: hidden states only"
+                : c->tied       ? "tied to the embedding"
+                                : "of its own",
+                c->head_transform ? ", after a masked-LM head" : "");
     add_row(out, "context");
     strbuf_addf(out, "%zu tokens\n", c->n_ctx);
     add_row(out, "norm");
     strbuf_addf(out, "%s, eps %g\n", c->norm == NORM_RMS ? "RMS" : "LayerNorm", c->norm_eps);
-    add_row(out, "positions");
-    if (c->position == POSITION_ROTARY)
-        strbuf_addf(out, "rotary in %zu of %zu dimensions of a head, theta %g, scaling %s\n", c->rotary_dims, c->d_head,
-                    m->ropes[0].theta, m->ropes[0].scaling);
-    else
-        strbuf_adds(out, "learned\n");
+    add_positions(m, out);
+    add_factors(c, out);
 }
 
 static void add_tokenizer(const struct model *m, struct strbuf *out)
@@ -195,6 +267,12 @@ static void add_json_config(const struct model *m, struct strbuf *out)
     strbuf_addf(out, "\"activation\":\"%s\",\"gated_mlp\":%s,\"tied\":%s,\"attn_scale\":%.17g,",
                 activation_name(c->activation), c->gated_mlp ? "true" : "false", c->tied ? "true" : "false",
                 c->attn_scale);
+    strbuf_addf(out,
+                "\"block\":\"%s\",\"causal\":%s,\"sublayer_norms\":%s,\"qk_norm\":%s,\"n_experts\":%zu,"
+                "\"n_experts_used\":%zu,\"d_embed\":%zu,\"unembedding\":%s,\"head_transform\":%s,",
+                block_name(c->block), c->bidirectional ? "false" : "true", c->sublayer_norms ? "true" : "false",
+                c->qk_norm ? "true" : "false", c->n_experts, c->n_experts_used, c->d_embed,
+                c->unembedding ? "true" : "false", c->head_transform ? "true" : "false");
 }
 
 static void add_json_sites(const struct model_config *c, struct strbuf *out)
@@ -266,9 +344,10 @@ const struct command command_info = {
         "\n"
         "JSON keys: model, architecture, format, weight_types (tensors by type), n_layers, n_heads, n_kv_heads,\n"
         "d_model, d_head, d_mlp, d_vocab, n_ctx, norm, norm_eps, position, rotary_dims, rope_theta,\n"
-        "rope_scaling, activation, gated_mlp, tied, attn_scale, n_parameters, weight_bytes (as float32),\n"
-        "streamed_bytes (of them with --weights stream), working_bytes, tokenizer, tokenizer_sha256, bos, eos (-1: "
-        "none), sites, missing_sites.\n",
+        "rope_scaling, activation, gated_mlp, tied, attn_scale, block (pre-norm, parallel, post-norm), causal,\n"
+        "sublayer_norms, qk_norm, n_experts, n_experts_used, d_embed, unembedding, head_transform,\n"
+        "n_parameters, weight_bytes (as float32), streamed_bytes (of them with --weights stream),\n"
+        "working_bytes, tokenizer, tokenizer_sha256, bos, eos (-1: none), sites, missing_sites.\n",
     .common = COMMON_MODEL_PATH | COMMON_PRECISION | COMMON_OUTPUT | COMMON_JSON,
     .most_arguments = 1,
     .run = run,

@@ -80,3 +80,19 @@ END
     expect 0
     check 'd["format"].startswith("GGUF v") and len(d["weight_types"]) > 1 and d["architecture"] == "llama"'
 }
+
+@test "blocks, positions, factors and heads of other families are said" {
+    local models=$ROOT/tests/golden/models
+    strata info "$models/gemma2"
+    expect 0
+    [[ $output == *"what sublayers return is normalised"* && $output == *"cap of scores"* ]]
+    strata info "$models/mixtral"
+    [[ $output == *"2 of 5 experts"* ]]
+    strata info "$models/falcon_alibi"
+    [[ $output == *"alibi"* ]]
+    strata info "$models/bert" --json
+    check 'd["block"] == "post-norm" and not d["causal"] and d["head_transform"]'
+    check '"blocks.L.hook_normalized_resid_post" in d["sites"] and "ln_final.hook_out" in d["missing_sites"]'
+    strata info "$models/gptj" --json
+    check 'd["block"] == "parallel" and "parallel" in d["missing_sites"]["blocks.L.hook_resid_mid"]'
+}
