@@ -12,7 +12,7 @@
 #define LLAMA_NORMS [ROLE_LN1] = "layers.*.input_layernorm", [ROLE_LN2] = "layers.*.post_attention_layernorm"
 #define QK_NORMS [ROLE_Q_NORM] = "layers.*.self_attn.q_norm", [ROLE_K_NORM] = "layers.*.self_attn.k_norm"
 
-/* Shared by llama, mistral, qwen2, qwen3, gemma, granite, smollm3, stablelm. */
+/* Shared by llama, mistral, qwen2, qwen3, gemma, granite, smollm3, olmo. */
 static const char *const llama_names[N_ROLES] = { LLAMA_ENDS, LLAMA_NORMS, LLAMA_ATTENTION, QK_NORMS, LLAMA_MLP };
 static const char *const llama_ignored[] = { "layers.*.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq", NULL };
 static const struct config_keys llama_keys = {
@@ -88,6 +88,15 @@ static const char *const gemma2_names[N_ROLES] = {
     [ROLE_LN1_POST] = "layers.*.post_attention_layernorm",
     [ROLE_LN2] = "layers.*.pre_feedforward_layernorm",
     [ROLE_LN2_POST] = "layers.*.post_feedforward_layernorm",
+};
+/* A norm of each head. */
+static const char *const stablelm_names[N_ROLES] = {
+    LLAMA_ENDS,
+    LLAMA_NORMS,
+    LLAMA_ATTENTION,
+    LLAMA_MLP,
+    [ROLE_Q_NORM] = "layers.*.self_attn.q_layernorm.norms.*",
+    [ROLE_K_NORM] = "layers.*.self_attn.k_layernorm.norms.*",
 };
 static const char *const olmo2_names[N_ROLES] = {
     LLAMA_ENDS,
@@ -645,7 +654,8 @@ const struct arch arch_decoders[] = {
         .position = POSITION_ROTARY,
         .gated_mlp = true,
         .ln2_unless_parallel = true,
-        .names = llama_names,
+        .qk_gains_by_head = true,
+        .names = stablelm_names,
         .prefix = "model.",
         .ignored = llama_ignored,
         .biased = ROLES_BLOCK_NORMS,
@@ -653,7 +663,7 @@ const struct arch arch_decoders[] = {
         .keys = &layer_norm_keys,
         .properties = { { ROTARY_FRACTION_KEYS "|rope_pct", PROPERTY_ROTARY_FRACTION, 0.25 },
                         { "use_parallel_residual", PROPERTY_PARALLEL, 0 },
-                        { "qk_layernorm", PROPERTY_MUST_BE_FALSE, 0 } },
+                        { "qk_layernorm", PROPERTY_QK_NORM, 0 } },
         .defaults = { .activation = "silu", .norm_eps = 1e-5, .n_ctx = 4096, .n_kv_heads = 32 },
     },
     {
@@ -751,7 +761,8 @@ const struct arch arch_decoders[] = {
         .ignored = llama_ignored,
         .bias_keys = { { "attention_bias", false, ROLES_ATTENTION } },
         .keys = &layer_norm_keys,
-        .properties = { { "logit_scale", PROPERTY_LOGIT_SCALE, 0.0625 } },
+        .properties = { { "logit_scale", PROPERTY_LOGIT_SCALE, 0.0625 },
+                        { "position_embedding_type", PROPERTY_NONE, 0 } /* "rope_gptj" */ },
         .defaults = { .activation = "silu", .norm_eps = 1e-5, .n_ctx = 8192, .tied = true },
     },
     {

@@ -39,8 +39,11 @@ struct load {
     size_t first, n; /* elements of the tensor */
     size_t rows;     /* that they make, for row orders and tasks */
     struct row_order order;
-    float plus;   /* added to each (Gemma's gains) */
-    size_t layer; /* that it is part of; NO_LAYER: of none */
+    float plus; /* added to each (Gemma's gains) */
+    /* Tensors of one head each that make one weight stand together: the first, and those right after it. */
+    enum { LOAD_ALONE, LOAD_FIRST, LOAD_NEXT } place;
+    size_t number; /* in the order of planning */
+    size_t layer;  /* that it is part of; NO_LAYER: of none */
     size_t first_dest, n_dests;
 };
 /* *to = the load's float32 data + offset floats */

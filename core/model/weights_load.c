@@ -39,7 +39,7 @@ struct loader {
 
 static bool in_place(const struct load *load)
 {
-    return load->tensor->dtype == DTYPE_F32 && !load->order.kind && load->plus == 0 &&
+    return load->tensor->dtype == DTYPE_F32 && !load->order.kind && load->plus == 0 && load->place == LOAD_ALONE &&
            (uintptr_t)load->tensor->data % sizeof(float) == 0;
 }
 
@@ -153,9 +153,14 @@ static void load_task(void *arg, size_t index, int worker)
         ;
 }
 
+static size_t padded(size_t bytes)
+{
+    return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
+
 static size_t padded_bytes(const struct load *load)
 {
-    return in_place(load) ? 0 : (load->n * sizeof(float) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    return in_place(load) ? 0 : padded(load->n * sizeof(float));
 }
 
 size_t model_planned_bytes(const struct model *m)
@@ -211,6 +216,7 @@ static int make_arena(struct model_storage *s, size_t bytes, char **start, const
 
 static void make_parts(struct loader *loader, const struct load *loads, size_t n, char *arena)
 {
+    size_t at = 0; /* in the arena */
     for (size_t i = 0; i < n; i++) {
         const struct load *load = &loads[i];
         struct part *part = &loader->parts[i];
@@ -222,8 +228,9 @@ static void make_parts(struct loader *loader, const struct load *loads, size_t n
         loader->n_tasks += (part->rows + part->rows_per_task - 1) / part->rows_per_task;
         if (in_place(load))
             continue;
-        part->widened = (float *)(void *)arena;
-        arena += padded_bytes(load);
+        at = load->place == LOAD_NEXT ? at : padded(at);
+        part->widened = (float *)(void *)(arena + at);
+        at += load->n * sizeof(float);
     }
     loader->n_parts = n;
 }
@@ -316,7 +323,7 @@ static int by_layer(const void *a, const void *b)
 {
     const struct load *x = a, *y = b;
     size_t p = x->layer + 1, q = y->layer + 1; /* NO_LAYER comes first */
-    return p != q ? (p > q) - (p < q) : (x->first_dest > y->first_dest) - (x->first_dest < y->first_dest);
+    return p != q ? (p > q) - (p < q) : (x->number > y->number) - (x->number < y->number);
 }
 
 static int begin_stream(struct model *m, char *arena, size_t slot_bytes, struct pool *pool, struct err *err)

@@ -121,14 +121,16 @@ static int add_part(struct binder *b, const struct tensor *t, size_t first, size
     struct model_storage *s = b->m->storage;
     if (!mem_grow(&s->loads, &s->loads_capacity, s->n_loads + 1, sizeof *s->loads))
         return err_nomem(b->err, "the list of weights");
-    s->loads[s->n_loads++] = (struct load){ .tensor = t,
-                                            .first = first,
-                                            .n = n,
-                                            .rows = rows,
-                                            .order = order,
-                                            .plus = plus,
-                                            .layer = b->layer,
-                                            .first_dest = s->n_dests };
+    s->loads[s->n_loads] = (struct load){ .tensor = t,
+                                          .first = first,
+                                          .n = n,
+                                          .rows = rows,
+                                          .order = order,
+                                          .plus = plus,
+                                          .layer = b->layer,
+                                          .number = s->n_loads,
+                                          .first_dest = s->n_dests };
+    s->n_loads++;
     if (!b->used[t - b->set->tensors] || first)
         b->m->n_parameters += n;
     b->used[t - b->set->tensors] = true;
@@ -173,12 +175,37 @@ static bool has_bias(const struct binder *b, enum role role)
     return (s->biased & bit) || ((s->maybe_biased & bit) && find(b, role, ".bias"));
 }
 
+/* Whether every head has a tensor of its own: a second '*' of the name (StableLM's q and k norms). */
+static bool one_a_head(const struct binder *b, enum role role)
+{
+    char spelling[TENSOR_NAME_MAX];
+    const char *cursor = spellings_of(b, role), *star;
+    return next_spelling(&cursor, spelling) && (star = strchr(spelling, '*')) && strchr(star + 1, '*');
+}
+
+static int bind_gains_of_heads(struct binder *b, enum role role, size_t heads, size_t width, const float **to)
+{
+    int rc = 0;
+    for (b->expert = 0; !rc && b->expert < heads; b->expert++) {
+        const struct tensor *t = find(b, role, ".weight");
+        rc = t ? check(b, t, 1, &width) : missing(b, role, ".weight");
+        rc = rc ? rc : add_load(b, t, as_they_are, 0);
+        if (!rc)
+            b->m->storage->loads[b->m->storage->n_loads - 1].place = b->expert ? LOAD_NEXT : LOAD_FIRST;
+        rc = rc || b->expert ? rc : add_dest(b, to, 0);
+    }
+    b->expert = 0;
+    return rc;
+}
+
 /* Gain and bias as wide as `width`, or as a matrix [heads, width / heads]. */
 static int bind_gain(struct binder *b, enum role role, size_t heads, size_t width, struct norm_weights *norm)
 {
     const struct tensor *t = find(b, role, ".weight");
     if (b->arch->no_gains)
         return 0;
+    if (one_a_head(b, role))
+        return bind_gains_of_heads(b, role, heads, width / heads, &norm->gain);
     if (!t)
         return missing(b, role, ".weight");
     int rc = heads > 1 ? check(b, t, 2, (size_t[]){ heads, width / heads }) : check(b, t, 1, &width);

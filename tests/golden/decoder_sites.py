@@ -52,7 +52,8 @@ FAMILIES = {
     "gemma2": SANDWICH, "gemma3_text": SANDWICH,
     "olmo2": SANDWICH | dict(ln1=None, ln2=None),
     "smollm3": LLAMA | dict(rotates=lambda c, l: c.no_rope_layers[l]),
-    "stablelm": LLAMA | dict(parallel=lambda c: c.use_parallel_residual),
+    "stablelm": LLAMA | dict(parallel=lambda c: c.use_parallel_residual, q_norm="self_attn.q_layernorm",
+                             k_norm="self_attn.k_layernorm"),
     "cohere": LLAMA | dict(ln2=None, pairs=True, parallel=lambda c: True),
     "cohere2": LLAMA | dict(ln2=None, pairs=True, parallel=lambda c: True, rotates=slides),
     "phi": LLAMA | dict(final="model.final_layernorm", ln2=None, q_norm="self_attn.q_layernorm",
@@ -262,6 +263,8 @@ def projections(model, seen, number):
 def head_norm(x, norm):
     if norm is None:
         return x
+    if hasattr(norm, "norms"):  # StableLM: a module of each head
+        return torch.stack([normalised(x[:, head], one)[2] for head, one in enumerate(norm.norms)], 1)
     whole = norm.weight.numel() == x.shape[1] * x.shape[2] and norm.weight.dim() == 1 and x.shape[1] > 1
     return normalised(x.flatten(1), norm)[2].reshape(x.shape) if whole else normalised(x, norm)[2]
 

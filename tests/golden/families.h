@@ -57,6 +57,24 @@
     X("cohere2", GOLDEN_BOUND)                                                                                         \
     X("granite", GOLDEN_BOUND)                                                                                         \
     X("smollm3", GOLDEN_BOUND)
+/* The same with config.json and tensors as files on the hub spell them. */
+#define GOLDEN_HUB(X)                                                                                                  \
+    X("bloom_hub", 1e-9)                                                                                               \
+    X("falcon_hub", GOLDEN_BOUND)                                                                                      \
+    X("gemma_hub", GOLDEN_BOUND)                                                                                       \
+    X("gemma2_hub", GOLDEN_BOUND)                                                                                      \
+    X("gemma3_text_hub", GOLDEN_BOUND)                                                                                 \
+    X("cohere2_hub", GOLDEN_BOUND)                                                                                     \
+    X("gpt_neo_hub", GOLDEN_BOUND)                                                                                     \
+    X("gpt_neox_hub", GOLDEN_BOUND)                                                                                    \
+    X("gptj_hub", GOLDEN_BOUND)                                                                                        \
+    X("llama_yarn_hub", GOLDEN_BOUND)                                                                                  \
+    X("opt_post_hub", GOLDEN_BOUND)                                                                                    \
+    X("phi_hub", GOLDEN_BOUND)                                                                                         \
+    X("phi3_long_hub", GOLDEN_BOUND)                                                                                   \
+    X("qwen3_moe_hub", GOLDEN_BOUND)                                                                                   \
+    X("smollm3_hub", GOLDEN_BOUND)                                                                                     \
+    X("stablelm_hub", GOLDEN_BOUND)
 #define GOLDEN_ENCODERS(X)                                                                                             \
     X("bert", GOLDEN_BOUND)                                                                                            \
     X("bert_old", GOLDEN_BOUND)                                                                                        \
@@ -66,6 +84,6 @@
     X("albert", GOLDEN_BOUND)                                                                                          \
     X("electra", GOLDEN_BOUND)                                                                                         \
     X("modernbert", GOLDEN_BOUND)
-#define GOLDEN_ALL(X) GOLDEN_MODELS_OF_FORMATS(X) GOLDEN_FAMILIES(X) GOLDEN_ENCODERS(X)
+#define GOLDEN_ALL(X) GOLDEN_MODELS_OF_FORMATS(X) GOLDEN_FAMILIES(X) GOLDEN_HUB(X) GOLDEN_ENCODERS(X)
 
 #endif

@@ -5,7 +5,9 @@ usage: make_decoder_references.py [OUT_FOLDER [NAME...]]       (default: models/
 
 Made with torch 2.15.0, transformers 5.24.0, safetensors 0.8.0, numpy 2.4.6, Python 3.11 on x86-64.
 The files are those of make_model_references.py; sites come from decoder_sites.py. Weights are saved as F16.
+NAME_hub is the model NAME with config.json, tensor names and saved buffers as files on the hub have them.
 """
+import json
 import math
 import pathlib
 import shutil
@@ -14,7 +16,7 @@ import sys
 import numpy as np
 import torch
 import transformers as T
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from decoder_sites import lens_of, opened, sites_of
 
@@ -71,7 +73,8 @@ MODELS = {
     "olmo": lambda: T.OlmoConfig(**ODD, clip_qkv=2.0),
     "olmo2": lambda: T.Olmo2Config(**LLAMA),
     "stablelm": lambda: T.StableLmConfig(**LLAMA | dict(hidden_size=40), use_qkv_bias=True),
-    "stablelm_parallel": lambda: T.StableLmConfig(**LLAMA | dict(hidden_size=40), use_parallel_residual=True),
+    "stablelm_parallel": lambda: T.StableLmConfig(**LLAMA | dict(hidden_size=40), use_parallel_residual=True,
+                                                 qk_layernorm=True),
     "falcon": lambda: T.FalconConfig(**PLAIN),
     "falcon_grouped": lambda: T.FalconConfig(**PLAIN | dict(hidden_size=24, num_attention_heads=4), num_kv_heads=2,
                                              new_decoder_architecture=True),
@@ -93,7 +96,7 @@ def random_weights(model, seed):
     """Biases and gains that matter, attention that is not uniform, activations in their bent part."""
     rng = np.random.default_rng(seed)
     for name, parameter in model.named_parameters():
-        norm = any(part in name.rsplit(".", 2)[-2] for part in ("norm", "ln"))
+        norm = any(part in name.rsplit(".", 2)[-2] for part in ("norm", "ln")) or ".norms." in name
         if norm and name.endswith("weight"):
             one = 0.0 if "gemma" in model.config.model_type else 1.0
             strong = any(part in name for part in ("q_norm", "k_norm", "q_layernorm", "k_layernorm"))
@@ -152,6 +155,80 @@ def make(name, config, seed):
     write_references(folder, opened(folder, config.model_type), 1000 + seed)
 
 
+# ---------------------------------------------------------------- as on the hub
+
+ROPE = {"rope_parameters": None, "rope_theta": 10000.0}
+# Keys of config.json that differ; None removes one, NULL is null.
+NULL = "null"
+HUB = {
+    "bloom": {"hidden_size": None, "n_head": None, "n_embed": 30, "num_attention_heads": 5, "n_inner": NULL,
+              "offset_alibi": 100, "seq_length": 2048, "masked_softmax_fusion": True, "skip_bias_add": True,
+              "tie_word_embeddings": None},
+    "falcon": ROPE | {"rope_theta": None, "activation": None, "ffn_hidden_size": None, "num_kv_heads": None,
+                      "num_ln_in_parallel_attn": None, "max_position_embeddings": None, "tie_word_embeddings": None},
+    "gemma": ROPE | {"hidden_act": "gelu", "hidden_activation": NULL, "tie_word_embeddings": None},
+    "gemma2": ROPE | {"hidden_act": "gelu_pytorch_tanh", "layer_types": None, "cache_implementation": "hybrid",
+                      "tie_word_embeddings": None},
+    "gemma3_text": {"rope_parameters": None, "layer_types": None, "_sliding_window_pattern": None,
+                    "sliding_window_pattern": 2, "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0,
+                    "rope_scaling": NULL},
+    "cohere2": ROPE | {"layer_types": None, "sliding_window_pattern": 2, "use_embedding_sharing": True,
+                       "use_parallel_block": True, "position_embedding_type": "rope_gptj", "rotary_pct": 1.0},
+    "gpt_neo": {"attention_layers": None, "resid_dropout": 0, "tie_word_embeddings": None},
+    "gpt_neox": {"rope_parameters": None, "rotary_pct": 0.4, "rotary_emb_base": 10000, "attention_bias": None},
+    "gptj": {"rotary": True, "scale_attn_weights": True, "n_inner": NULL},
+    "llama_yarn": {"rope_parameters": None, "rope_theta": 500.0, "pretraining_tp": 1, "rope_scaling": {
+        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24, "finetuned": True}},
+    "opt_post": {"enable_bias": None, "layer_norm_elementwise_affine": None, "prefix": "</s>",
+                 "_remove_final_layer_norm": None, "tie_word_embeddings": None},
+    "phi": ROPE | {"partial_rotary_factor": 0.4, "rope_scaling": NULL},
+    "phi3_long": ROPE | {"rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.25, 1.5],
+                                          "long_factor": [2.0, 3.0, 5.0]}},
+    "qwen3_moe": ROPE | {"num_local_experts": None, "num_experts": 6, "max_window_layers": 48, "rope_scaling": NULL},
+    "smollm3": {"rope_parameters": None, "rope_theta": 2000000.0, "no_rope_layers": None, "no_rope_layer_interval": 2,
+                "max_window_layers": 28},
+    "stablelm": ROPE | {"partial_rotary_factor": 0.25, "rotary_scaling_factor": 1.0},
+}
+PREFIX = {"bloom": "transformer.", "opt_post": "model."}  # that the hub's files do not have
+BUFFERS = {"gpt_neo": ("transformer.h.{}.attn.attention.", "bias", "masked_bias"),
+           "gpt_neox": ("gpt_neox.layers.{}.attention.", "bias", "masked_bias", "rotary_emb.inv_freq"),
+           "gptj": ("transformer.h.{}.attn.", "bias", "masked_bias"),
+           "stablelm": ("model.layers.{}.self_attn.", "rotary_emb.inv_freq")}
+
+
+def hub_tensors(name, model):
+    if name == "qwen3_moe":  # all experts in one tensor, as transformers 5 holds them
+        tensors = {key: value.numpy() for key, value in model.half().state_dict().items()}
+    else:
+        tensors = load_file(OUT / name / "model.safetensors")
+    tensors = {key.removeprefix(PREFIX.get(name, "")): value for key, value in tensors.items()}
+    stem, *buffers = BUFFERS.get(name, ("{}",))
+    for layer in range(2):
+        for buffer in buffers:
+            value = np.tril(np.ones((1, 1, 8, 8), np.bool_)) if buffer == "bias" else np.full(5, -1e9, np.float32)
+            tensors[stem.format(layer) + buffer] = value
+    return tensors
+
+
+def make_hub(name):
+    folder, twin = OUT / f"{name}_hub", OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    model = opened(twin, json.loads((twin / "config.json").read_text())["model_type"])
+    config = json.loads((twin / "config.json").read_text()) | HUB[name]
+    config = {k: None if v == NULL else v for k, v in config.items() if v is not None or k not in HUB[name]}
+    config = {k: v for k, v in config.items() if k not in ("dtype", "transformers_version")} | {"torch_dtype": "float16"}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    save_file(hub_tensors(name, model), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "same_as").write_text(name + "\n")
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    read, tokens = opened(folder, config["model_type"]), list(range(50))
+    with torch.no_grad():
+        ours, theirs = (m.float()(torch.tensor([tokens])).logits for m in (opened(twin, config["model_type"]), read))
+    assert torch.equal(ours, theirs), name
+
+
 if __name__ == "__main__":
     T.utils.logging.set_verbosity_error()
     T.utils.logging.disable_progress_bar()
@@ -159,3 +236,6 @@ if __name__ == "__main__":
     for number, (name, config) in enumerate(MODELS.items()):
         if name in sys.argv[2:] or len(sys.argv) <= 2:
             make(name, config(), 20 + number)
+    for name in HUB:
+        if name + "_hub" in sys.argv[2:] or len(sys.argv) <= 2:
+            make_hub(name)
