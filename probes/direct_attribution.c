@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "probes/logit_direction.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 int attribution_create(struct attribution *a, const struct model *m, struct err *err)
@@ -40,10 +41,11 @@ static void attribute_layer(const struct model *m, const struct attribution_inpu
     const struct model_config *c = &m->config;
     const struct layer *w = &m->layers[l];
     size_t width = c->n_heads * c->d_head;
-    out->attention[l] = 0;
+    double *own = scratch + c->d_model * width;
+    out->attention[l] = sublayer_direction(m, &w->ln1_post, in->attn_scale ? in->attn_scale[l] : 1, direction, own);
     for (size_t i = 0; i < c->d_model && w->o_bias; i++)
-        out->attention[l] += direction[i] * (double)w->o_bias[i];
-    direction_columns(&w->o, direction, 1, columns, scratch);
+        out->attention[l] += own[i] * (double)w->o_bias[i];
+    direction_columns(&w->o, own, 1, columns, scratch);
     for (size_t h = 0; h < c->n_heads; h++) {
         double *head = &out->heads[l * c->n_heads + h];
         *head = dot(columns + h * c->d_head, in->z + l * width + h * c->d_head, c->d_head);
@@ -58,7 +60,10 @@ int direct_attribution(const struct model *m, const struct attribution_input *in
     const struct model_config *c = &m->config;
     size_t d = c->d_model, width = c->n_heads * c->d_head;
     const struct logit_contrast contrast = { .answer = in->token };
-    double *direction = mem_array(d + width + d * width, sizeof *direction);
+    int rc = logit_direction_check(m, err);
+    if (rc)
+        return rc;
+    double *direction = mem_array(2 * d + width + d * width, sizeof *direction);
     if (!direction)
         return err_nomem(err, "the logit direction");
     double *columns = direction + d, *scratch = columns + width;
@@ -66,12 +71,12 @@ int direct_attribution(const struct model *m, const struct attribution_input *in
     out->embed = dot(direction, in->embed, d);
     out->pos_embed = in->pos_embed ? dot(direction, in->pos_embed, d) : 0;
     out->sum = out->bias + out->embed + out->pos_embed;
-    int rc = 0;
     for (size_t l = 0; l < c->n_layers && !(rc = model_use_layer(m, l, err)); l++) {
         attribute_layer(m, in, direction, columns, scratch, l, out);
         out->sum += out->attention[l] + out->mlp[l];
     }
-    out->residue = out->sum - in->logit;
+    double cap = c->logit_softcap;
+    out->residue = (cap > 0 ? cap * tanh(out->sum / cap) : out->sum) - in->logit;
     free(direction);
     return rc;
 }

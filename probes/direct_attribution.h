@@ -11,6 +11,9 @@
  *     printf("sum - logit = %.2e\n", a.residue);
  *     attribution_release(&a);
  *
+ * Where what a head returns is normalised before it is added (Gemma 2, OLMo 2), that norm's scale is held fixed too.
+ * Where logits have a soft-cap, parts sum to the logit before it. Models whose logits are no such sum are refused.
+ *
  * All sums are in double whatever the runtime's precision.
  */
 #ifndef STRATA_PROBES_DIRECT_ATTRIBUTION_H
@@ -24,6 +27,7 @@ struct attribution_input {
     const double *embed;      /* [d_model] hook_embed */
     const double *pos_embed;  /* [d_model] or NULL */
     const double *z;          /* [n_layers, n_heads * d_head] hook_z */
+    const double *attn_scale; /* [n_layers] ln1_post.hook_scale, where sublayers' outputs are normalised; or NULL */
     const double *mlp_out;    /* [n_layers, d_model] hook_mlp_out */
     const double *resid_post; /* [d_model] last block's hook_resid_post */
     double logit;             /* the model's own logit of the token, for the residue */
@@ -36,7 +40,7 @@ struct attribution {
     double *mlp;       /* [n_layers] */
     double embed, pos_embed;
     double bias;         /* the final norm's bias and the unembedding's */
-    double sum, residue; /* of all parts; sum - logit */
+    double sum, residue; /* of all parts; sum - logit, the sum capped as the model caps its logits */
 };
 
 int attribution_create(struct attribution *a, const struct model *m, struct err *err);

@@ -155,6 +155,7 @@ static int collect(struct job *j, const struct site_set *reads, struct err *err)
 static int gather(struct job *j, struct err *err)
 {
     struct enrichment *e = j->e;
+    enum site left = site_leaving_block(&runtime_model(j->rt)->config);
     size_t n;
     if (!size_mul(e->n_facts * e->n_positions, e->n_states, &n) || !(j->states = mem_zeroed(n, j->bytes)))
         return err_nomem(err, "the states of subjects");
@@ -165,8 +166,7 @@ static int gather(struct job *j, struct err *err)
                 continue;
             size_t row = j->c.kept[j->c.first_row[i] + token];
             for (size_t s = 0; s < e->n_states; s++) {
-                const char *from =
-                    s ? collector_rows(&j->c, SITE_RESID_POST, s - 1) : collector_rows(&j->c, SITE_RESID_PRE, 0);
+                const char *from = s ? collector_rows(&j->c, left, s - 1) : collector_rows(&j->c, SITE_RESID_PRE, 0);
                 memcpy(j->states + enrichment_at(e, i, (enum enrichment_position)at, s) * j->bytes,
                        from + row * j->bytes, j->bytes);
             }
@@ -238,7 +238,7 @@ static int run(struct job *j, struct err *err)
         return rc;
     site_set_add_one(&reads, (struct site_ref){ SITE_RESID_PRE, 0 });
     for (size_t l = 0; l < c->n_layers; l++)
-        site_set_add_one(&reads, (struct site_ref){ SITE_RESID_POST, l });
+        site_set_add_one(&reads, (struct site_ref){ site_leaving_block(c), l });
     rc = collector_init(&j->c, &reads, runtime_precision(j->rt), err);
     if (!rc) {
         rc = collect(j, &reads, err);

@@ -131,10 +131,11 @@ static int run_variants(struct enrichment_knockout *k, struct runtime *rt, const
     struct site_set reads;
     struct replay *replay;
     struct collector rows = { 0 };
-    int rc = site_set_init(&reads, &runtime_model(rt)->config, err);
+    const struct model_config *c = &runtime_model(rt)->config;
+    int rc = site_set_init(&reads, c, err);
     if (rc)
         return rc;
-    site_set_add_one(&reads, (struct site_ref){ SITE_RESID_POST, k->measured });
+    site_set_add_one(&reads, (struct site_ref){ site_leaving_block(c), k->measured });
     const struct replay_plan plan = { .prompts = in->facts.prompts,
                                       .n_prompts = k->n_facts,
                                       .reads = &reads,
@@ -143,7 +144,7 @@ static int run_variants(struct enrichment_knockout *k, struct runtime *rt, const
     if (!rc && !(rc = replay_create(&replay, rt, &plan, err))) {
         rc = replay_collect(replay, p->variants, p->n, &rows, progress, err);
         k->row_layers = replay_row_layers(replay);
-        rc = rc ? rc : score_rows(k, rt, in, p, collector_rows(&rows, SITE_RESID_POST, k->measured), err);
+        rc = rc ? rc : score_rows(k, rt, in, p, collector_rows(&rows, site_leaving_block(c), k->measured), err);
         replay_free(replay);
     }
     if (rows.reads)

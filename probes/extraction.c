@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "core/base/random.h"
 #include "core/runtime/collect.h"
+#include "core/runtime/kernels.h"
 #include "probes/logit_lens.h"
 
 #include <math.h>
@@ -197,7 +198,21 @@ static void put(const struct job *j, void *to, size_t i, double x)
         ((float *)to)[i] = (float)x;
 }
 
-/* out = W_O z + b_O for one z; acc[d] is scratch. */
+/* What attention adds to the stream for what it returns: x[d], in place. */
+static void finish_output(const struct model_config *c, const struct norm_weights *post, double *x)
+{
+    double mean, scale;
+    if (c->sublayer_norms) {
+        kernels_f64()->norm_stats(x, c->d_model, c->norm, c->norm_eps, &mean, &scale);
+        kernels_f64()->normalize(x, c->d_model, mean, scale, x);
+        if (post->gain)
+            kernels_f64()->gain_bias(x, post->gain, post->bias, c->d_model, x);
+    }
+    for (size_t i = 0; !c->sublayer_norms && i < c->d_model; i++)
+        x[i] *= c->residual_scale;
+}
+
+/* out = W_O z + b_O for one z, as it is added to the stream; acc[d] is scratch. */
 static void project(const struct job *j, size_t layer, const double *z, double *acc, void *out)
 {
     const struct layer *w = &runtime_model(j->rt)->layers[layer];
@@ -208,6 +223,7 @@ static void project(const struct job *j, size_t layer, const double *z, double *
             acc[o] += z[i] * (double)w->o.data[i * w->o.stride + o];
     for (size_t o = 0; !w->o.in_major && o < j->d; o++)
         acc[o] += dot(w->o.data + o * w->o.stride, z, w->o.n_in);
+    finish_output(&runtime_model(j->rt)->config, &w->ln1_post, acc);
     for (size_t o = 0; o < j->d; o++)
         put(j, out, o, acc[o]);
 }

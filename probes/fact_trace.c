@@ -15,7 +15,7 @@ struct tracer {
     char *states; /* [rows from first_row on, n_states, d_model] in the runtime's precision */
     float *pattern;
     double *last; /* owns the rest */
-    double *z, *mlp_out, *embed, *pos_embed, *resid_post, *logits;
+    double *z, *mlp_out, *attn_scale, *embed, *pos_embed, *resid_post, *logits;
 };
 
 static size_t view_row(const struct site_view *v, size_t r)
@@ -58,6 +58,7 @@ static int take(struct sink *self, const struct site_view *v, struct err *err)
         take_states(t, v, v->layer);
         break;
     case SITE_RESID_POST:
+    case SITE_NORMALIZED_RESID_POST:
         take_states(t, v, c->n_layers);
         take_last(t, v, t->resid_post);
         break;
@@ -66,6 +67,9 @@ static int take(struct sink *self, const struct site_view *v, struct err *err)
         break;
     case SITE_MLP_OUT:
         take_last(t, v, t->mlp_out + v->layer * c->d_model);
+        break;
+    case SITE_LN1_POST_SCALE:
+        take_last(t, v, t->attn_scale + v->layer);
         break;
     case SITE_EMBED:
         take_last(t, v, t->embed);
@@ -94,7 +98,9 @@ static int choose_sites(struct tracer *t, struct err *err)
                            err);
     if (rc)
         return rc;
-    site_set_add_one(&t->reads, (struct site_ref){ SITE_RESID_POST, config->n_layers - 1 });
+    site_set_add_one(&t->reads, (struct site_ref){ site_leaving_block(config), config->n_layers - 1 });
+    for (size_t l = 0; config->sublayer_norms && l < config->n_layers; l++)
+        site_set_add_one(&t->reads, (struct site_ref){ SITE_LN1_POST_SCALE, l });
     if (!site_missing(SITE_POS_EMBED, config))
         site_set_add_one(&t->reads, (struct site_ref){ SITE_POS_EMBED, 0 });
     return 0;
@@ -108,12 +114,13 @@ static int make_room(struct tracer *t, struct err *err)
     if (!size_mul(t->n_tokens - t->first_row, t->n_states, &n))
         return err_nomem(err, "the states of the prompt");
     t->states = mem_aligned(n, t->state_bytes);
-    t->last = mem_array(c->n_layers * (width + d) + 3 * d + c->d_vocab, sizeof *t->last);
+    t->last = mem_array(c->n_layers * (width + d + 1) + 3 * d + c->d_vocab, sizeof *t->last);
     if (!t->states || !t->last)
         return err_nomem(err, "the states of the prompt");
     t->z = t->last;
     t->mlp_out = t->z + c->n_layers * width;
-    t->embed = t->mlp_out + c->n_layers * d;
+    t->attn_scale = t->mlp_out + c->n_layers * d;
+    t->embed = t->attn_scale + c->n_layers;
     t->pos_embed = t->embed + d;
     t->resid_post = t->pos_embed + d;
     t->logits = t->resid_post + d;
@@ -226,6 +233,7 @@ static int run_attribution(struct fact_trace *t, const struct tracer *tracer, st
         .embed = tracer->embed,
         .pos_embed = tracer->model->pos_embed ? tracer->pos_embed : NULL,
         .z = tracer->z,
+        .attn_scale = tracer->model->config.sublayer_norms ? tracer->attn_scale : NULL,
         .mlp_out = tracer->mlp_out,
         .resid_post = tracer->resid_post,
         .logit = t->logit,

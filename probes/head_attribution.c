@@ -20,7 +20,8 @@ struct taker {
     size_t *pattern_offset;           /* [n_prompts] */
     double *z, *v, *resid, *pattern;  /* [n_prompts, layers, heads * d_head], [n_rows, layers, kv heads * d_head],
                                          [n_prompts, d_model], each [layers, heads, tokens] */
-    double *directions, *columns, *w; /* [n_prompts, d_model], [n_prompts, heads * d_head], scratch */
+    double *scale;                    /* [n_prompts, layers] of the norm after attention, where there is one */
+    double *directions, *columns, *w; /* 2 [n_prompts, d_model], [n_prompts, heads * d_head], scratch */
     unsigned char *final_rows;        /* [n_rows] none: the final norm is not needed */
     size_t pattern_size;
 };
@@ -44,7 +45,7 @@ static void take_row(const struct taker *t, const struct site_view *v, size_t r)
                   : !last                      ? NULL
                   : v->site == SITE_Z          ? t->z + (prompt * c->n_layers + v->layer) * head_width(c)
                   : v->site == SITE_RESID_POST ? t->resid + prompt * c->d_model
-                                               : NULL;
+                                               : t->scale + prompt * c->n_layers + v->layer;
     if (out)
         collector_widen(v->data, v->precision, r * v->row_size, v->row_size, out);
 }
@@ -78,6 +79,7 @@ static void release_taker(struct taker *t)
     free(t->v);
     free(t->resid);
     free(t->pattern);
+    free(t->scale);
     free(t->directions);
     free(t->columns);
     free(t->w);
@@ -99,11 +101,12 @@ static int make_room(struct taker *t, struct err *err)
     t->v = mem_array(t->n_rows, v_row * sizeof *t->v);
     t->resid = mem_array(t->n_prompts, c->d_model * sizeof *t->resid);
     t->pattern = mem_array(t->pattern_size, sizeof *t->pattern);
-    t->directions = mem_array(t->n_prompts, c->d_model * sizeof *t->directions);
+    t->scale = mem_array(t->n_prompts, c->n_layers * sizeof *t->scale);
+    t->directions = mem_array(t->n_prompts, 2 * c->d_model * sizeof *t->directions);
     t->columns = mem_array(t->n_prompts, head_width(c) * sizeof *t->columns);
     t->w = mem_array(c->d_model, head_width(c) * sizeof *t->w);
     if (!t->first_row || !t->pattern_offset || !t->prompt_of || !t->final_rows || !t->z || !t->v || !t->resid ||
-        !t->pattern || !t->directions || !t->columns || !t->w)
+        !t->pattern || !t->scale || !t->directions || !t->columns || !t->w)
         return err_nomem(err, "the heads of a batch");
     for (size_t i = 0; i < t->n_prompts; i++) {
         t->first_row[i] = row;
@@ -122,6 +125,8 @@ static int run_model(struct taker *t, struct runtime *rt, struct err *err)
     rc = rc ? rc : site_set_add(&reads, "blocks.*.attn.hook_z,blocks.*.attn.hook_v,blocks.*.attn.hook_pattern", err);
     if (!rc) {
         site_set_add_one(&reads, (struct site_ref){ SITE_RESID_POST, c->n_layers - 1 });
+        for (size_t l = 0; c->sublayer_norms && l < c->n_layers; l++)
+            site_set_add_one(&reads, (struct site_ref){ SITE_LN1_POST_SCALE, l });
         const struct forward f = { .prompts = t->prompts,
                                    .n_prompts = t->n_prompts,
                                    .reads = &reads,
@@ -174,9 +179,13 @@ static int attribute(struct head_attribution *a, const struct taker *t, const st
         logit_direction(t->model, &contrasts[first + i], t->resid + i * c->d_model, t->directions + i * c->d_model,
                         &constant);
     }
+    double *own = t->directions + t->n_prompts * c->d_model;
     int rc = 0;
     for (size_t l = 0; l < c->n_layers && !(rc = model_use_layer(t->model, l, err)); l++) {
-        direction_columns(&t->model->layers[l].o, t->directions, t->n_prompts, t->columns, t->w);
+        for (size_t i = 0; i < t->n_prompts; i++)
+            sublayer_direction(t->model, &t->model->layers[l].ln1_post, t->scale[i * c->n_layers + l],
+                               t->directions + i * c->d_model, own + i * c->d_model);
+        direction_columns(&t->model->layers[l].o, own, t->n_prompts, t->columns, t->w);
         for (size_t i = 0; i < t->n_prompts; i++)
             for (size_t h = 0; h < c->n_heads; h++) {
                 size_t fact = first + i, n = t->prompts[i].n_tokens;
@@ -202,6 +211,9 @@ static int check(const struct model *m, const struct prompt *prompts, const stru
                  struct err *err)
 {
     size_t d_vocab = m->config.d_vocab;
+    int rc = logit_direction_check(m, err);
+    if (rc)
+        return rc;
     for (size_t i = 0; i < n; i++) {
         const char *name = prompts[i].name ? prompts[i].name : "?";
         if (!prompts[i].n_tokens)

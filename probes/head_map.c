@@ -4,6 +4,7 @@
 #include "core/base/random.h"
 #include "core/base/strbuf.h"
 #include "core/runtime/collect.h"
+#include "probes/logit_direction.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -207,7 +208,7 @@ static int enrich(struct job *j, struct err *err)
 
 /* --- one layer --- */
 
-/* The norm of each row x[d] without bias and scale, into y. */
+/* The norm of each row x[d] without bias and scale, into y; gain may be NULL. */
 static void norm_rows(const struct model_config *c, const float *gain, const float *x, size_t n, float *y)
 {
     for (size_t r = 0; r < n; r++, x += c->d_model, y += c->d_model) {
@@ -215,7 +216,7 @@ static void norm_rows(const struct model_config *c, const float *gain, const flo
         for (size_t i = 0; i < c->d_model && c->norm == NORM_LAYER; i++)
             mean += (double)x[i] / (double)c->d_model;
         for (size_t i = 0; i < c->d_model; i++)
-            y[i] = (x[i] - (float)mean) * gain[i];
+            y[i] = (x[i] - (float)mean) * (gain ? gain[i] : 1.0F);
     }
 }
 
@@ -227,24 +228,31 @@ static void product(const struct matrix *w, size_t first, size_t n_out, const fl
                 1, x, (int)w->n_in, data, (int)w->stride, 0, y, (int)n_out);
 }
 
-/* W_O as rows of d_model, the final norm's mean and gain taken into it. */
+/* One column of W_O through a norm, its scale and bias apart. */
+static void fold_norm(const struct job *j, const struct norm_weights *norm, size_t column, size_t stride)
+{
+    const struct model_config *c = &j->model->config;
+    float *w = j->output + column;
+    double mean = 0;
+    for (size_t i = 0; i < c->d_model && c->norm == NORM_LAYER; i++)
+        mean += (double)w[i * stride] / (double)c->d_model;
+    for (size_t i = 0; i < c->d_model; i++)
+        w[i * stride] = (w[i * stride] - (float)mean) * (norm->gain ? norm->gain[i] : 1.0F);
+}
+
+/* W_O as rows of d_model, the norm after attention and the final norm taken into it. */
 static void fold_output(struct job *j)
 {
     const struct model_config *c = &j->model->config;
-    const struct matrix *o = &j->model->layers[j->layer].o;
-    const float *gain = j->model->ln_final.gain;
-    bool centred = c->norm == NORM_LAYER && j->norms == HEAD_MAP_GAINS;
+    const struct layer *w = &j->model->layers[j->layer];
+    const struct matrix *o = &w->o;
     for (size_t k = 0; k < o->n_in; k++) {
-        double mean = 0;
-        for (size_t i = 0; i < o->n_out; i++) {
-            float w = o->in_major ? o->data[k * o->stride + i] : o->data[i * o->stride + k];
-            j->output[i * o->n_in + k] = w;
-            mean += (double)w / (double)o->n_out;
-        }
-        for (size_t i = 0; i < o->n_out && j->norms == HEAD_MAP_GAINS; i++) {
-            float *w = &j->output[i * o->n_in + k];
-            *w = (*w - (centred ? (float)mean : 0.0F)) * gain[i];
-        }
+        for (size_t i = 0; i < o->n_out; i++)
+            j->output[i * o->n_in + k] = o->in_major ? o->data[k * o->stride + i] : o->data[i * o->stride + k];
+        if (j->norms == HEAD_MAP_GAINS && c->sublayer_norms)
+            fold_norm(j, &w->ln1_post, k, o->n_in);
+        if (j->norms == HEAD_MAP_GAINS && c->final_norm)
+            fold_norm(j, &j->model->ln_final, k, o->n_in);
     }
 }
 
@@ -274,7 +282,7 @@ static int begin_layer(struct job *j, size_t layer, struct err *err)
     const struct layer *w = &j->model->layers[layer];
     const float *subjects = layer ? j->enriched : j->embed;
     j->layer = layer;
-    if (j->norms == HEAD_MAP_GAINS)
+    if (j->norms == HEAD_MAP_GAINS && c->ln1)
         norm_rows(c, w->ln1.gain, subjects, j->subjects.n, j->input);
     else
         memcpy(j->input, subjects, j->subjects.n * c->d_model * sizeof *j->input);
@@ -472,7 +480,8 @@ int head_map_run(struct head_map *map, struct runtime *rt, const struct head_map
     struct job j = { .rt = rt, .model = m, .norms = o ? o->norms : HEAD_MAP_GAINS };
     size_t n_pairs;
     *map = (struct head_map){ .n_relations = n_relations, .n_heads = m->config.n_layers * m->config.n_heads };
-    int rc = check(m, relations, n_relations, &n_pairs, err);
+    int rc = logit_direction_check_width(m, err);
+    rc = rc ? rc : check(m, relations, n_relations, &n_pairs, err);
     rc = rc ? rc : create(map, err);
     rc = rc ? rc : choose_targets(&j, relations, n_relations, n_pairs, o ? o->seed : 1, err);
     rc = rc ? rc : make_room(&j, err);

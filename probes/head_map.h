@@ -17,10 +17,9 @@
  *     head_map_release(&map);
  *
  * Norms (HEAD_MAP_GAINS, the default, is what folded weights give): e goes
- * through the layer's ln1 and the result through the final norm, both without
- * bias; their scales are positive and change no rank. HEAD_MAP_RAW leaves both
- * out. Biases of v, o and the unembedding take no part: they say nothing about
- * the entity.
+ * through the layer's ln1 and the result through the norm after attention,
+ * where there is one, and the final norm, all without bias; their scales are positive and change no rank. HEAD_MAP_RAW
+ * leaves both out. Biases of v, o and the unembedding take no part: they say nothing about the entity.
  *
  * Control: the same score with the objects of a relation dealt out again, each
  * subject with an object that is not its own: what a head that only knows the

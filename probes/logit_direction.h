@@ -2,7 +2,8 @@
  * The direction in the stream that is one token's logit, or one minus the mean
  * of others, while the final norm's mean and scale are held fixed (norm
  * convention `attribution`): logit = direction . stream + constant, so that what
- * any part of the model writes can be projected on it.
+ * any part of the model writes can be projected on it. The logit is the one before a soft-cap, and includes the factor
+ * on logits where there is one.
  *
  *     const struct logit_contrast c = { .answer = paris, .rivals = capitals, .n_rivals = 40 };
  *     logit_direction(m, &c, resid_post, direction, &constant);
@@ -21,9 +22,23 @@ struct logit_contrast {
     size_t n_rivals;       /* 0: the answer's logit alone */
 };
 
+/* An error where the logit is not linear in the stream: blocks that normalise it (post-norm), masked-LM heads. */
+int logit_direction_check(const struct model *m, struct err *err);
+
+/* The same, and where the unembedding does not read the stream's own numbers (a projection before it). */
+int logit_direction_check_width(const struct model *m, struct err *err);
+
 /* direction[d_model]; resid_post[d_model]: the finished residual whose mean and scale are held. */
 void logit_direction(const struct model *m, const struct logit_contrast *c, const double *resid_post, double *direction,
                      double *constant);
+
+/*
+ * The direction for what a sublayer's parts (heads, neurons) return before it is added: times the factor on residuals,
+ * or through the norm after the sublayer, layer.ln1_post or ln2_post, held at `scale`, its hook_scale of this run.
+ * Returns what that norm's bias adds to the logit. out may be direction.
+ */
+double sublayer_direction(const struct model *m, const struct norm_weights *post, double scale, const double *direction,
+                          double *out);
 
 /* columns[n, w->n_in] = directions[n, w->n_out] W; scratch[w->n_out * w->n_in]. */
 void direction_columns(const struct matrix *w, const double *directions, size_t n, double *columns, double *scratch);

@@ -23,16 +23,26 @@ static float at(const struct matrix *w, size_t o, size_t i)
     return w->in_major ? w->data[i * w->stride + o] : w->data[o * w->stride + i];
 }
 
+/* value[d] as a norm reads it, its positive scale apart: LayerNorm takes the mean out. */
+static void apply_norm(const struct model_config *c, const struct norm_weights *norm, float *value)
+{
+    double mean = 0;
+    for (size_t i = 0; i < c->d_model && c->norm == NORM_LAYER; i++)
+        mean += (double)value[i] / (double)c->d_model;
+    for (size_t i = 0; i < c->d_model; i++)
+        value[i] = (value[i] - (float)mean) * (norm->gain ? norm->gain[i] : 1.0F);
+}
+
 static void fill_value(const struct model *m, const struct neuron *n, enum neuron_tokens_norm norm, float *value)
 {
     const struct model_config *c = &m->config;
-    double mean = 0;
-    for (size_t i = 0; i < c->d_model; i++) {
-        value[i] = at(&m->layers[n->layer].mlp.down, i, n->unit);
-        mean += (double)value[i] / (double)c->d_model;
-    }
-    for (size_t i = 0; i < c->d_model && norm == NEURON_TOKENS_GAIN; i++)
-        value[i] = (value[i] - (c->norm == NORM_LAYER ? (float)mean : 0.0F)) * m->ln_final.gain[i];
+    const struct layer *w = &m->layers[n->layer];
+    for (size_t i = 0; i < c->d_model; i++)
+        value[i] = at(&w->mlp.down, i, n->unit);
+    if (norm == NEURON_TOKENS_GAIN && c->sublayer_norms)
+        apply_norm(c, &w->ln2_post, value);
+    if (norm == NEURON_TOKENS_GAIN && c->final_norm)
+        apply_norm(c, &m->ln_final, value);
 }
 
 /* Puts a score into a list of k, falling for sign 1 and rising for -1; equal scores: the smaller id first. */
@@ -127,7 +137,12 @@ int neuron_tokens_run(struct neuron_tokens *t, struct runtime *rt, const struct 
 {
     struct job j = { .model = runtime_model(rt), .t = t, .tokens = tokens };
     size_t n_workers = (size_t)pool_threads(runtime_pool(rt));
-    int rc = create(t, n, k, &j.model->config, err);
+    *t = (struct neuron_tokens){ 0 };
+    int rc = neurons_check(j.model, err);
+    rc = rc ? rc : logit_direction_check_width(j.model, err);
+    rc = rc ? rc : create(t, n, k, &j.model->config, err);
+    if (rc)
+        return rc;
     j.values = mem_aligned(n, j.model->config.d_model * sizeof *j.values);
     j.target = mem_array(n, sizeof *j.target);
     j.scores = mem_aligned(n_workers, GROUP * BLOCK * sizeof *j.scores);

@@ -19,7 +19,8 @@ struct taker {
     size_t *prompt_of;                /* [rows] */
     unsigned char *last, *final_rows; /* [rows]; no row needs the final norm */
     double *m, *resid;                /* [n_prompts, n_layers, d_mlp], [n_prompts, d_model] */
-    double *directions, *columns, *w; /* [n_prompts, d_model], [n_prompts, d_mlp], [d_model, d_mlp] */
+    double *scale;                    /* [n_prompts, n_layers] of the norm after the MLP, where there is one */
+    double *directions, *columns, *w; /* 2 [n_prompts, d_model], [n_prompts, d_mlp], [d_model, d_mlp] */
 };
 
 static int take(struct sink *self, const struct site_view *v, struct err *err)
@@ -31,8 +32,10 @@ static int take(struct sink *self, const struct site_view *v, struct err *err)
         size_t row = v->rows ? v->rows[r] : v->first_row + r;
         if (!t->last[row])
             continue;
-        double *out = v->site == SITE_MLP_POST ? t->m + (t->prompt_of[row] * c->n_layers + v->layer) * c->d_mlp
-                                               : t->resid + t->prompt_of[row] * c->d_model;
+        size_t at = t->prompt_of[row] * c->n_layers + v->layer;
+        double *out = v->site == SITE_MLP_POST     ? t->m + at * c->d_mlp
+                      : v->site == SITE_RESID_POST ? t->resid + t->prompt_of[row] * c->d_model
+                                                   : t->scale + at;
         collector_widen(v->data, v->precision, r * v->row_size, v->row_size, out);
     }
     return 0;
@@ -49,10 +52,12 @@ static int make_room(struct taker *t, struct err *err)
     t->final_rows = mem_zeroed(n_rows, 1);
     t->m = mem_array(t->n_prompts * c->n_layers, c->d_mlp * sizeof *t->m);
     t->resid = mem_array(t->n_prompts, c->d_model * sizeof *t->resid);
-    t->directions = mem_array(t->n_prompts, c->d_model * sizeof *t->directions);
+    t->scale = mem_array(t->n_prompts, c->n_layers * sizeof *t->scale);
+    t->directions = mem_array(t->n_prompts, 2 * c->d_model * sizeof *t->directions);
     t->columns = mem_array(t->n_prompts, c->d_mlp * sizeof *t->columns);
     t->w = mem_array(c->d_model, c->d_mlp * sizeof *t->w);
-    if (!t->prompt_of || !t->last || !t->final_rows || !t->m || !t->resid || !t->directions || !t->columns || !t->w)
+    if (!t->prompt_of || !t->last || !t->final_rows || !t->m || !t->resid || !t->scale || !t->directions ||
+        !t->columns || !t->w)
         return err_nomem(err, "the neurons of a batch");
     for (size_t i = 0; i < t->n_prompts; i++) {
         for (size_t k = 0; k < t->prompts[i].n_tokens; k++)
@@ -69,6 +74,7 @@ static void release_taker(struct taker *t)
     free(t->final_rows);
     free(t->m);
     free(t->resid);
+    free(t->scale);
     free(t->directions);
     free(t->columns);
     free(t->w);
@@ -82,6 +88,8 @@ static int run_model(struct taker *t, struct runtime *rt, struct err *err)
     rc = rc ? rc : site_set_add(&reads, "blocks.*.mlp.hook_post", err);
     if (!rc) {
         site_set_add_one(&reads, (struct site_ref){ SITE_RESID_POST, c->n_layers - 1 });
+        for (size_t l = 0; c->sublayer_norms && l < c->n_layers; l++)
+            site_set_add_one(&reads, (struct site_ref){ SITE_LN2_POST_SCALE, l });
         const struct forward f = { .prompts = t->prompts,
                                    .n_prompts = t->n_prompts,
                                    .reads = &reads,
@@ -172,9 +180,13 @@ static int summarise(struct neuron_activity *a, const struct taker *t, const str
         logit_direction(t->model, &contrasts[first + i], t->resid + i * c->d_model, t->directions + i * c->d_model,
                         &constant);
     }
+    double *own = t->directions + t->n_prompts * c->d_model;
     int rc = 0;
     for (size_t l = 0; l < c->n_layers && !(rc = model_use_layer(t->model, l, err)); l++) {
-        direction_columns(&t->model->layers[l].mlp.down, t->directions, t->n_prompts, t->columns, t->w);
+        for (size_t i = 0; i < t->n_prompts; i++)
+            sublayer_direction(t->model, &t->model->layers[l].ln2_post, t->scale[i * c->n_layers + l],
+                               t->directions + i * c->d_model, own + i * c->d_model);
+        direction_columns(&t->model->layers[l].mlp.down, own, t->n_prompts, t->columns, t->w);
         for (size_t i = 0; i < t->n_prompts; i++)
             add_layer(a, t, first + i, i, l, norms + l * c->d_mlp, &lists[i]);
     }
@@ -262,13 +274,26 @@ static int check(const struct model *m, const struct prompt *prompts, const stru
     return 0;
 }
 
+int neurons_check(const struct model *m, struct err *err)
+{
+    if (!m->config.n_experts)
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED,
+                   "%s: its MLPs are mixtures of experts, which have no mlp.hook_post: see the sites "
+                   "mlp.hook_expert_weights and mlp.hook_expert_result",
+                   m->architecture);
+}
+
 int neuron_activity_run(struct neuron_activity *a, struct runtime *rt, const struct prompt *prompts,
                         const struct logit_contrast *contrasts, size_t n_facts, size_t top, struct progress *progress,
                         struct err *err)
 {
     const struct model *m = runtime_model(rt);
     double *norms = NULL;
-    int rc = create(a, &m->config, n_facts, top, err);
+    *a = (struct neuron_activity){ 0 };
+    int rc = neurons_check(m, err);
+    rc = rc ? rc : logit_direction_check(m, err);
+    rc = rc ? rc : create(a, &m->config, n_facts, top, err);
     rc = rc ? rc : check(m, prompts, contrasts, n_facts, err);
     rc = rc ? rc : value_norms(m, &norms, err);
     for (size_t first = 0, n; !rc && first < n_facts; first += n) {

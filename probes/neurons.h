@@ -46,6 +46,9 @@ struct neuron_activity {
     double *logit;           /* [n_facts, n_layers] what all neurons of the layer add (W_out's bias apart) */
 };
 
+/* An error where the model's MLPs are mixtures of experts: their neurons have no site. */
+int neurons_check(const struct model *m, struct err *err);
+
 /* top: at most the neurons of all layers. progress counts facts and may be NULL, here and below. */
 int neuron_activity_run(struct neuron_activity *a, struct runtime *rt, const struct prompt *prompts,
                         const struct logit_contrast *contrasts, size_t n_facts, size_t top, struct progress *progress,
@@ -64,7 +67,8 @@ void neuron_overlap(const struct neuron_activity *a, const uint32_t *group, uint
 /*
  * What value vectors say: W_U v_n over the vocabulary. GEVA: no norm, as in the
  * paper; GAIN: under the final norm's gain (LayerNorm: its mean taken out), as
- * the model reads it. Neither has the unembedding's bias.
+ * the model reads it, and before that of the norm after the MLP where there is one. Neither has the unembedding's
+ * bias.
  */
 enum neuron_tokens_norm { NEURON_TOKENS_GEVA, NEURON_TOKENS_GAIN };
 

@@ -13,9 +13,9 @@
 
 #include <math.h>
 
-static const char *const models[] = { "llama_a", "mistral", "gpt2", "qwen2" };
+static const char *const models[] = { "llama_a", "mistral", "gpt2",   "qwen2", "gemma2",
+                                      "olmo2",   "granite", "cohere", "olmo",  "phi" };
 enum { N_MODELS = sizeof models / sizeof *models, N_FACTS = 3, MOST_TOKENS = 20 };
-
 
 struct fixture {
     struct model *m;

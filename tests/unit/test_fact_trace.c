@@ -12,9 +12,11 @@
 
 #include <math.h>
 
-static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "gpt2_bare", "qwen2" };
+/* Of every kind of block, norm, scale, cap and MLP. */
+static const char *const models[] = { "llama_a", "llama_b",   "mistral", "gpt2",     "gpt2_bare", "qwen2",
+                                      "gemma2",  "olmo2",     "granite", "cohere",   "olmo",      "phi",
+                                      "bloom",   "qwen2_moe", "falcon",  "gpt_neox", "mpt",       "gptj" };
 enum { N_MODELS = sizeof models / sizeof *models, TOP = 5, RIVALS = 4 };
-
 
 struct fixture {
     struct model *model;
@@ -95,10 +97,20 @@ static double naive_part(const struct model *m, const double *x, const double *p
         squares += (post[i] - post_mean) * (post[i] - post_mean) / (double)d;
     for (size_t i = 0; i < d; i++) {
         size_t at = m->unembed.in_major ? i * m->unembed.stride + token : token * m->unembed.stride + i;
-        sum += (x[i] - mean) / sqrt(squares + m->config.norm_eps) * (double)m->ln_final.gain[i] *
-               (double)m->unembed.data[at];
+        sum += (x[i] - mean) / sqrt(squares + m->config.norm_eps) *
+               (m->ln_final.gain ? (double)m->ln_final.gain[i] : 1) * (double)m->unembed.data[at];
     }
-    return sum;
+    return sum * m->config.logit_scale;
+}
+
+/* What a head's result adds to the stream: through the norm after attention, its scale held, or times a factor. */
+static void add_as_the_model_does(const struct model *m, const struct collector *c, size_t layer, size_t row, double *x)
+{
+    double scale = 1;
+    if (m->config.sublayer_norms)
+        collector_widen(collector_rows(c, SITE_LN1_POST_SCALE, layer), PRECISION_F64, row, 1, &scale);
+    for (size_t i = 0; i < m->config.d_model; i++)
+        x[i] *= m->config.sublayer_norms ? (double)m->layers[layer].ln1_post.gain[i] / scale : m->config.residual_scale;
 }
 
 static void collect(struct fixture *f, const char *sites, struct site_set *set, struct collector *c)
@@ -124,6 +136,7 @@ static double worst_head(struct fixture *f, const struct collector *c)
         for (size_t h = 0; h < config->n_heads; h++) {
             collector_widen(collector_rows(c, SITE_RESULT, l), PRECISION_F64, (last * config->n_heads + h) * d, d,
                             result);
+            add_as_the_model_does(f->model, c, l, last, result);
             double want = naive_part(f->model, result, post, 3);
             worst = fmax(worst, fabs(f->trace.attribution.heads[l * config->n_heads + h] - want));
         }
@@ -139,7 +152,8 @@ static void each_head_adds_what_its_result_does(void **state)
         struct collector c;
         open_fixture(&f, models[i], PRECISION_F64);
         trace(&f, 3, false);
-        collect(&f, "result,resid_post", &set, &c);
+        collect(&f, f.model->config.sublayer_norms ? "result,resid_post,scale_ln1_post" : "result,resid_post", &set,
+                &c);
         assert_true(worst_head(&f, &c) < 1e-12);
         /* Heads mixed up would be seen. */
         double first = f.trace.attribution.heads[0];
@@ -149,6 +163,21 @@ static void each_head_adds_what_its_result_does(void **state)
         collector_release(&c);
         site_set_release(&set);
         fact_trace_release(&f.trace);
+        close_fixture(&f);
+    }
+}
+
+/* Blocks that normalise the stream: what is in it early is not in it late. */
+static void models_whose_logits_are_no_sum_are_refused(void **state)
+{
+    static const char *const refused[] = { "opt_post", "bert", "modernbert" };
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        struct fixture f;
+        struct err err = { 0 };
+        const struct fact_trace_options o = { .answer = -1 };
+        open_fixture(&f, refused[i], PRECISION_F32);
+        assert_message(fact_trace_run(&f.trace, f.rt, f.prompt, &o, &err), &err, "no sum of what heads|lens");
         close_fixture(&f);
     }
 }
@@ -333,6 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_sum_to_the_logit),
         cmocka_unit_test(each_head_adds_what_its_result_does),
+        cmocka_unit_test(models_whose_logits_are_no_sum_are_refused),
         cmocka_unit_test(a_lost_bias_or_wrong_weight_shows_in_the_residue),
         cmocka_unit_test(the_lens_is_that_of_a_batch),
         cmocka_unit_test(rivals_are_ranked_by_the_same_lens),

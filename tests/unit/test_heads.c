@@ -19,9 +19,9 @@
 
 #include <math.h>
 
-static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2" };
+static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2", "gemma2",
+                                      "olmo2",   "granite", "cohere",  "olmo", "phi" };
 enum { N_MODELS = sizeof models / sizeof *models, N_FACTS = 4 };
-
 
 struct fixture {
     struct model *model;

@@ -12,9 +12,9 @@
 
 #include <math.h>
 
-static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2" };
+static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2", "gemma2",
+                                      "olmo2",   "granite", "cohere",  "olmo", "phi" };
 enum { N_MODELS = sizeof models / sizeof *models, N_PAIRS = 40, N_RELATIONS = 2, MOST = 128 };
-
 
 /* --- the naive map --- */
 
@@ -39,7 +39,7 @@ static void norm(const struct model_config *c, const struct norm_weights *w, boo
     for (size_t i = 0; i < c->d_model; i++)
         squares += (x[i] - mean) * (x[i] - mean) / (double)c->d_model;
     for (size_t i = 0; i < c->d_model; i++)
-        x[i] = (x[i] - mean) / (whole ? sqrt(squares + c->norm_eps) : 1) * (double)w->gain[i] +
+        x[i] = (x[i] - mean) / (whole ? sqrt(squares + c->norm_eps) : 1) * (w->gain ? (double)w->gain[i] : 1) +
                (whole && w->bias ? (double)w->bias[i] : 0);
 }
 
@@ -58,11 +58,12 @@ static void entity(const struct model *m, int32_t token, bool raw, double *e)
     const struct layer *w = m->layers;
     double pre[MOST], up[MOST], x[MOST];
     for (size_t i = 0; i < m->config.d_model; i++)
-        e[i] = (double)m->embed[(size_t)token * m->config.d_model + i];
+        e[i] = (double)m->embed[(size_t)token * m->config.d_model + i] * m->config.embed_scale;
     if (raw)
         return;
     memcpy(x, e, m->config.d_model * sizeof *x);
-    norm(&m->config, &w->ln2, true, x);
+    if (m->config.ln2 || m->config.block == BLOCK_PARALLEL)
+        norm(&m->config, m->config.ln2 ? &w->ln2 : &w->ln1, true, x);
     apply(m->config.gated_mlp ? &w->mlp.gate : &w->mlp.up, m->config.gated_mlp ? w->mlp.gate_bias : w->mlp.up_bias, x,
           pre);
     if (m->config.gated_mlp)
@@ -70,6 +71,8 @@ static void entity(const struct model *m, int32_t token, bool raw, double *e)
     for (size_t n = 0; n < m->config.d_mlp; n++)
         pre[n] = activate(m->config.activation, pre[n]) * (m->config.gated_mlp ? up[n] : 1);
     apply(&w->mlp.down, w->mlp.down_bias, pre, e);
+    if (m->config.sublayer_norms)
+        norm(&m->config, &w->ln2_post, true, e);
 }
 
 /* Scores of the whole vocabulary that a head writes for a subject; group: of which key-value head. */
@@ -80,7 +83,7 @@ static void scores(const struct model *m, size_t layer, size_t head, size_t grou
     const struct layer *w = &m->layers[layer];
     double x[MOST], y[MOST] = { 0 };
     entity(m, subject, layer == 0, x);
-    if (gains)
+    if (gains && c->ln1)
         norm(c, &w->ln1, false, x);
     for (size_t d = 0; d < c->d_head; d++) {
         double v = 0;
@@ -89,6 +92,8 @@ static void scores(const struct model *m, size_t layer, size_t head, size_t grou
         for (size_t i = 0; i < c->d_model; i++)
             y[i] += v * weight(&w->o, i, head * c->d_head + d);
     }
+    if (gains && c->sublayer_norms)
+        norm(c, &w->ln1_post, false, y);
     if (gains)
         norm(c, &m->ln_final, false, y);
     apply(&m->unembed, NULL, y, out);

@@ -17,9 +17,9 @@
 
 #include <math.h>
 
-static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2" };
+static const char *const models[] = { "llama_a", "llama_b", "mistral", "gpt2", "qwen2", "gemma2",
+                                      "olmo2",   "granite", "cohere",  "olmo", "phi" };
 enum { N_MODELS = sizeof models / sizeof *models, N_FACTS = 3, TOP = 12 };
-
 
 struct fixture {
     struct model *model;
@@ -59,11 +59,16 @@ static double weight(const struct matrix *w, size_t o, size_t i)
     return (double)(w->in_major ? w->data[i * w->stride + o] : w->data[o * w->stride + i]);
 }
 
+static double gain_of(const struct norm_weights *norm, size_t i)
+{
+    return norm->gain ? (double)norm->gain[i] : 1;
+}
+
 /* --- coefficients and contributions --- */
 
 /* The site and the final residual of the last token of one fact. */
 struct naive {
-    double *m, *direction; /* [n_layers, d_mlp], [d_model] */
+    double *m, *direction; /* [n_layers, d_mlp], [n_layers, d_model]: what counts of a value vector */
 };
 
 static void open_naive(struct naive *n, struct fixture *f, size_t fact)
@@ -75,9 +80,10 @@ static void open_naive(struct naive *n, struct fixture *f, size_t fact)
     size_t last = f->prompts[fact].n_tokens - 1, d = config->d_model;
     double resid[64], mean = 0, squares = 0, direction_mean = 0;
     n->m = mem_array(config->n_layers * config->d_mlp, sizeof *n->m);
-    n->direction = mem_array(d, sizeof *n->direction);
+    n->direction = mem_array(config->n_layers * d, sizeof *n->direction);
     must(site_set_init(&reads, config, &err), &err);
-    must(site_set_add(&reads, "post,resid_post", &err), &err);
+    must(site_set_add(&reads, config->sublayer_norms ? "post,resid_post,scale_ln2_post" : "post,resid_post", &err),
+         &err);
     must(collector_init(&c, &reads, PRECISION_F64, &err), &err);
     must(collector_begin(&c, &f->prompts[fact], 1, NULL, &err), &err);
     const struct forward forward = { .prompts = &f->prompts[fact], .n_prompts = 1, .reads = &reads, .sink = &c.sink };
@@ -91,12 +97,21 @@ static void open_naive(struct naive *n, struct fixture *f, size_t fact)
     for (size_t i = 0; i < d; i++)
         squares += (resid[i] - mean) * (resid[i] - mean) / (double)d;
     for (size_t i = 0; i < d; i++) {
-        n->direction[i] = weight(&f->model->unembed, (size_t)f->answers[fact], i) * (double)f->model->ln_final.gain[i] /
-                          sqrt(squares + config->norm_eps);
+        n->direction[i] = config->logit_scale * weight(&f->model->unembed, (size_t)f->answers[fact], i) *
+                          gain_of(&f->model->ln_final, i) / sqrt(squares + config->norm_eps);
         direction_mean += n->direction[i] / (double)d;
     }
     for (size_t i = 0; i < d && config->norm == NORM_LAYER; i++)
         n->direction[i] -= direction_mean;
+    for (size_t l = config->n_layers; l-- > 0;) { /* layer 0 last: the others come from its place */
+        double scale = 1;
+        if (config->sublayer_norms)
+            collector_widen(collector_rows(&c, SITE_LN2_POST_SCALE, l), PRECISION_F64, last, 1, &scale);
+        for (size_t i = 0; i < d; i++)
+            n->direction[l * d + i] =
+                n->direction[i] *
+                (config->sublayer_norms ? gain_of(&f->model->layers[l].ln2_post, i) / scale : config->residual_scale);
+    }
     collector_release(&c);
     site_set_release(&reads);
 }
@@ -115,7 +130,7 @@ static struct neuron naive_neuron(const struct fixture *f, const struct naive *n
     for (size_t i = 0; i < c->d_model; i++) {
         double v = weight(&f->model->layers[layer].mlp.down, i, unit);
         norm += v * v;
-        along += v * n->direction[i];
+        along += v * n->direction[layer * c->d_model + i];
     }
     x.size = fabs(x.coefficient) * sqrt(norm);
     x.logit = x.coefficient * along;
@@ -179,7 +194,7 @@ static void layers_sum_to_the_ffn(void **state)
             for (size_t l = 0; l < c->n_layers; l++) {
                 double sum = f.activity.logit[i * c->n_layers + l];
                 for (size_t d = 0; d < c->d_model && f.model->layers[l].mlp.down_bias; d++)
-                    sum += n.direction[d] * (double)f.model->layers[l].mlp.down_bias[d];
+                    sum += n.direction[l * c->d_model + d] * (double)f.model->layers[l].mlp.down_bias[d];
                 assert_true(near(sum, t.attribution.mlp[l]));
                 /* A layer taken for another, or one neuron lost, is seen. */
                 size_t other = (l + 1) % c->n_layers;
@@ -289,11 +304,13 @@ static void tokens_are_the_sorted_vocabulary(void **state)
             for (size_t i = 0; i < N; i++) {
                 double score[128], mean = 0, v[64];
                 for (size_t d = 0; d < c->d_model; d++)
-                    mean += weight(&f.model->layers[neurons[i].layer].mlp.down, d, neurons[i].unit) / (double)c->d_model;
+                    mean +=
+                        weight(&f.model->layers[neurons[i].layer].mlp.down, d, neurons[i].unit) / (double)c->d_model;
                 for (size_t d = 0; d < c->d_model; d++) {
                     v[d] = weight(&f.model->layers[neurons[i].layer].mlp.down, d, neurons[i].unit);
                     if (norm == NEURON_TOKENS_GAIN)
-                        v[d] = (v[d] - (c->norm == NORM_LAYER ? mean : 0)) * (double)f.model->ln_final.gain[d];
+                        v[d] = (v[d] - (c->norm == NORM_LAYER ? mean : 0)) * gain_of(&f.model->ln_final, d) *
+                               (c->sublayer_norms ? gain_of(&f.model->layers[neurons[i].layer].ln2_post, d) : 1);
                 }
                 for (size_t w = 0; w < c->d_vocab; w++) {
                     score[w] = 0;
