@@ -218,7 +218,8 @@ static int summarise(struct job *job, struct err *err)
     for (size_t i = 0; !rc && i < job->n; i++) {
         const struct causal_fact *f = &job->facts[i];
         traces[i] = &f->trace;
-        spans[i] = (struct causal_span){ f->fact.subject_begin, f->fact.subject_end };
+        spans[i] =
+            (struct causal_span){ f->fact.subject_begin, f->fact.subject_end, f->fact.tokens.n - f->fact.n_after };
         subjects[i] = f->fact.subject;
     }
     const struct causal_summary_input in = { .traces = traces,
@@ -346,7 +347,7 @@ static int run(struct cli *cli, struct err *err)
     struct job job = { .cli = cli, .options = { .n_samples = n_samples, .seed = cli->seed, .window = window } };
     int rc = check(&job, err);
     rc = rc ? rc : prepare_output(&job, err);
-    rc = rc ? rc : session_open(&job.session, cli, err);
+    rc = rc ? rc : session_open_answers(&job.session, cli, err);
     rc = rc ? rc : read_all(&job, err);
     if (!rc)
         rc = job.h5_path.len ? trace_to_file(&job, err) : trace_facts(&job, 0, NULL, err);

@@ -63,6 +63,8 @@ int dump_pass_open(struct dump_job *job, size_t first, struct err *err)
     rc = rc ? rc
             : batcher_open(&job->batcher, job->session.model, job->facts, job->cli->specials, job->cli->limit,
                            runtime_batch_rows(), err);
+    if (!rc && job->at.kind != POSITIONS_LAST)
+        batcher_allow_no_mask(job->batcher);
     return rc ? rc : batcher_skip(job->batcher, first, err);
 }
 
@@ -77,8 +79,7 @@ int dump_pass_next(struct dump_job *job, struct batch **batch, const unsigned ch
         return err_nomem(err, "the rows of a batch");
     for (size_t i = 0; i < b->n; i++) {
         const struct prepared *p = &b->items[i];
-        int rc = positions_resolve(&job->at, p->tokens.n, p->subject_begin, p->subject_end,
-                                   job->keep + b->row_offset[i], NULL, err);
+        int rc = positions_resolve(&job->at, &b->prompts[i], job->keep + b->row_offset[i], NULL, err);
         if (rc)
             return err_prefix(err, "%s: prompt %zu (%.100s): ", input_name(job->cli), b->first_prompt + i, p->id);
     }

@@ -208,7 +208,7 @@ static int check(struct job *job, struct err *err)
 
 static int open_job(struct job *job, struct err *err)
 {
-    int rc = session_open(&job->session, job->cli, err);
+    int rc = session_open_answers(&job->session, job->cli, err);
     if (rc)
         return rc;
     const struct model *m = job->session.model;

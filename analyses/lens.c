@@ -107,9 +107,12 @@ static int open_source(struct job *job, struct err *err)
     job->one_taken = false;
     if (cli->input) {
         int rc = input_open(cli, &job->facts, err);
-        return rc ? rc
-                  : batcher_open(&job->batcher, job->session.model, job->facts, cli->specials, cli->limit,
-                                 batch_rows(job), err);
+        rc = rc ? rc
+                : batcher_open(&job->batcher, job->session.model, job->facts, cli->specials, cli->limit,
+                               batch_rows(job), err);
+        if (!rc && job->at.kind != POSITIONS_LAST)
+            batcher_allow_no_mask(job->batcher);
+        return rc;
     }
     int rc = fact_options_prepare(&given, cli, job->session.model, &job->fact, err);
     if (rc)
@@ -155,7 +158,7 @@ static int rows_of_prompt(struct job *job, const struct batch *batch, size_t i, 
     const struct prepared *p = &batch->items[i];
     unsigned char *keep = job->keep + batch->row_offset[i];
     size_t n;
-    int rc = positions_resolve(&job->at, p->tokens.n, p->subject_begin, p->subject_end, keep, &n, err);
+    int rc = positions_resolve(&job->at, &batch->prompts[i], keep, &n, err);
     if (rc)
         return err_prefix(err, "prompt %s: ", p->id);
     size_t first = job->first_kept[i];
@@ -445,7 +448,7 @@ static int check(struct cli *cli, struct positions *at, enum format *format, str
 
 static int open_job(struct job *job, struct err *err)
 {
-    int rc = session_open(&job->session, job->cli, err);
+    int rc = session_open_answers(&job->session, job->cli, err);
     if (rc)
         return rc;
     const struct model_config *config = &job->session.model->config;

@@ -116,7 +116,7 @@ static int check(struct job *job, struct err *err)
 
 static int open_job(struct job *job, struct err *err)
 {
-    int rc = session_open(&job->session, job->cli, err);
+    int rc = session_open_linear(&job->session, job->cli, err);
     if (!rc) {
         const struct provenance p = result_provenance(job->cli, job->session.model);
         rc = sweep_begin(job->cli, job->cli->input, &p, NULL, err);

@@ -182,7 +182,7 @@ static int run(struct cli *cli, struct err *err)
 {
     struct job job = { .cli = cli };
     int rc = check(&job, err);
-    rc = rc ? rc : session_open(&job.session, cli, err);
+    rc = rc ? rc : session_open_answers(&job.session, cli, err);
     rc = rc ? rc : read_prompts(&job, err);
     rc = rc ? rc : run_sweeps(&job, err);
     if (!rc) {

@@ -230,7 +230,7 @@ static int take(struct sink *self, const struct site_view *view, struct err *err
     return 0;
 }
 
-/* Logits of the last row only. */
+/* Logits of the rows that are read only. */
 static int forward_last(struct job *job, const struct prompt *prompts, size_t n, size_t n_rows,
                         const struct edit_list *edits, struct kv_cache *cache, struct err *err)
 {
@@ -238,8 +238,8 @@ static int forward_last(struct job *job, const struct prompt *prompts, size_t n,
     if (!final_rows)
         return err_nomem(err, "a batch");
     for (size_t i = 0, row = 0; i < n; i++) {
+        final_rows[row + prompt_read_at(&prompts[i])] = 1;
         row += prompts[i].n_tokens;
-        final_rows[row - 1] = 1;
     }
     struct forward f = {
         .prompts = prompts,
@@ -354,13 +354,7 @@ static int run_argument(struct job *job, struct err *err)
     free(text);
     if (rc)
         return rc;
-    struct prompt prompt = {
-        .tokens = item.tokens.id,
-        .n_tokens = item.tokens.n,
-        .subject_begin = item.subject_begin,
-        .subject_end = item.subject_end,
-        .name = item.id,
-    };
+    struct prompt prompt = prepared_prompt(&item);
     job->json = job->cli->json;
     rc = run_batch(job, &item, &prompt, 1, prompt.n_tokens, err);
     prepared_release(&item);
@@ -415,7 +409,7 @@ static int run_input(struct job *job, struct err *err)
 static int open_job(struct job *job, struct cli *cli, struct err *err)
 {
     *job = (struct job){ .sink = { take }, .cli = cli };
-    int rc = session_open(&job->session, cli, err);
+    int rc = session_open_answers(&job->session, cli, err);
     if (rc)
         return rc;
     const struct model_config *config = &job->session.model->config;

@@ -135,7 +135,7 @@ static int check_sum(const struct job *job, const struct fact_trace *t, struct e
 {
     double size = trace_absolute_sum(t, &job->session.model->config), limit = residue_limit[job->cli->precision];
     /* Edits of the stream add to the logit and belong to no part. */
-    if (job->edits.n || fabs(t->attribution.residue) <= limit * size)
+    if (t->not_attributed || job->edits.n || fabs(t->attribution.residue) <= limit * size)
         return 0;
     return err_set(err, ERR_NUMERIC,
                    "%.300s: the parts of the logit sum to %.6g, the logit is %.6g: off by more than %.0e of the parts: "
@@ -154,7 +154,7 @@ static int run_stages(struct job *job, const struct prepared *fact, const struct
                       struct stages_report *out, struct err *err)
 {
     const struct stages_options o = stages_options(job);
-    size_t last = t->n_rows * t->n_states - 1;
+    size_t last = (t->read_row + 1) * t->n_states - 1;
     return stages_one(out, job->cli, &job->session, fact, t->answer, t->lens.rank[last],
                       exp((double)t->lens.logprob[last]), &o, err);
 }
@@ -192,10 +192,10 @@ static int trace_fact(struct job *job, const struct prepared *fact, const char *
                                     .labels = job->labels,
                                     .own_answer = fact->answer_token < 0,
                                     .edits = strbuf_text(&job->edits_text),
-                                    .stages = no_stages ? NULL : &stages,
+                                    .stages = no_stages || trace.not_attributed ? NULL : &stages,
                                     .command = job->cli->command_line };
     rc = check_sum(job, &trace, err);
-    if (!rc && !no_stages)
+    if (!rc && r.stages)
         rc = run_stages(job, fact, &trace, &stages, err);
     rc = rc ? rc : show(job, &r, err);
     if (!rc && folder)
@@ -349,7 +349,7 @@ static int trace_summary(struct cli *cli, const struct result *result, struct er
 {
     const struct stages_options o = { .attributes = attributes, .window = window };
     struct session session = { 0 };
-    int rc = session_open(&session, cli, err);
+    int rc = session_open_answers(&session, cli, err);
     rc = rc ? rc : begin_sweep(cli, session.model, err);
     rc = rc ? rc : stages_many(cli, &session, &o, result, err);
     rc = sweep_end(cli, rc, err);
@@ -360,7 +360,7 @@ static int trace_summary(struct cli *cli, const struct result *result, struct er
 static int open_job(struct job *job, struct err *err)
 {
     const char *no_colour = getenv("NO_COLOR");
-    int rc = session_open(&job->session, job->cli, err);
+    int rc = session_open_answers(&job->session, job->cli, err);
     if (rc)
         return rc;
     const struct model_config *config = &job->session.model->config;

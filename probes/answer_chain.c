@@ -32,13 +32,19 @@ void answer_chain_release(struct answer_chain *c)
     *c = (struct answer_chain){ 0 };
 }
 
+/* Tokens of an answer that are measured: none of several where a mask holds one. */
+static size_t measured(const struct answer_chain *c, const struct answer_chain_input *in, size_t i)
+{
+    return in->n_answer_tokens[i] > 1 && runtime_model(c->rt)->config.bidirectional ? 0 : in->n_answer_tokens[i];
+}
+
 static int make_room(struct answer_chain *c, const struct answer_chain_input *in, struct err *err)
 {
     size_t n_tokens = 0, n_answers = 0;
     for (size_t i = 0; i < in->n; i++)
-        if (in->n_answer_tokens[i] && (!size_add(n_tokens, in->prompts[i].n_tokens, &n_tokens) ||
-                                       !size_add(n_tokens, in->n_answer_tokens[i] - 1, &n_tokens) ||
-                                       !size_add(n_answers, in->n_answer_tokens[i], &n_answers)))
+        if (measured(c, in, i) && (!size_add(n_tokens, in->prompts[i].n_tokens, &n_tokens) ||
+                                   !size_add(n_tokens, measured(c, in, i) - 1, &n_tokens) ||
+                                   !size_add(n_answers, measured(c, in, i), &n_answers)))
             return err_nomem(err, "prompts with answers");
     if (mem_grow(&c->prompts, &c->prompts_capacity, in->n, sizeof *c->prompts) &&
         mem_grow(&c->tokens, &c->tokens_capacity, n_tokens, sizeof *c->tokens) &&
@@ -53,7 +59,7 @@ static size_t join(struct answer_chain *c, const struct answer_chain_input *in)
 {
     size_t n = 0, row = 0, kept = 0;
     for (size_t i = 0; i < in->n; i++) {
-        size_t n_prompt = in->prompts[i].n_tokens, n_answer = in->n_answer_tokens[i];
+        size_t n_prompt = in->prompts[i].n_tokens, n_answer = measured(c, in, i);
         if (!n_answer)
             continue;
         c->prompts[n] = in->prompts[i];
@@ -61,8 +67,8 @@ static size_t join(struct answer_chain *c, const struct answer_chain_input *in)
         c->prompts[n++].n_tokens = n_prompt + n_answer - 1;
         memcpy(c->tokens + row, in->prompts[i].tokens, n_prompt * sizeof *c->tokens);
         memcpy(c->tokens + row + n_prompt, in->answers[i], (n_answer - 1) * sizeof *c->tokens);
-        memset(c->keep + row, 0, n_prompt - 1);
-        memset(c->keep + row + n_prompt - 1, 1, n_answer);
+        memset(c->keep + row, 0, n_prompt);
+        memset(c->keep + row + prompt_read_at(&in->prompts[i]), 1, n_answer);
         row += n_prompt + n_answer - 1;
         memcpy(c->answers + kept, in->answers[i], n_answer * sizeof *c->answers);
         kept += n_answer;
@@ -70,13 +76,13 @@ static size_t join(struct answer_chain *c, const struct answer_chain_input *in)
     return n;
 }
 
-static void add_up(const struct answer_chain_input *in, const float *each, float *logprob)
+static void add_up(const struct answer_chain *c, const struct answer_chain_input *in, const float *each, float *logprob)
 {
     for (size_t i = 0; i < in->n; i++) {
         double sum = 0;
-        for (size_t t = 0; t < in->n_answer_tokens[i]; t++)
+        for (size_t t = 0; t < measured(c, in, i); t++)
             sum += (double)*each++;
-        logprob[i] = in->n_answer_tokens[i] ? (float)sum : NAN;
+        logprob[i] = measured(c, in, i) ? (float)sum : NAN;
     }
 }
 
@@ -88,7 +94,7 @@ int answer_chain_run(struct answer_chain *c, const struct answer_chain_input *in
         return rc;
     size_t n = join(c, in);
     if (!n) {
-        add_up(in, NULL, logprob);
+        add_up(c, in, NULL, logprob);
         return 0;
     }
     rc = collector_begin(&c->collector, c->prompts, n, c->keep, err);
@@ -104,7 +110,7 @@ int answer_chain_run(struct answer_chain *c, const struct answer_chain_input *in
     };
     rc = rc ? rc : logit_lens(c->rt, &states, &r, err);
     if (!rc)
-        add_up(in, r.logprob, logprob);
+        add_up(c, in, r.logprob, logprob);
     lens_result_release(&r);
     return rc;
 }

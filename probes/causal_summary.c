@@ -23,7 +23,7 @@ static bool add_row(const struct maker *m, size_t fact, enum causal_kind kind, e
     for (size_t l = 0; l < m->n_layers; l++)
         row[l] = 0;
     for (size_t token = 0; token < t->n_tokens; token++) {
-        if (causal_role_of(token, t->n_tokens, span->subject_begin, span->subject_end) != role)
+        if (causal_role_of(token, span->n_read, span->subject_begin, span->subject_end) != role)
             continue;
         const double *p = t->p[kind] + (causal_is_grid(kind) ? token * m->n_layers : 0);
         for (size_t l = 0; l < m->n_layers; l++)

@@ -19,6 +19,7 @@
 
 struct causal_span {
     size_t subject_begin, subject_end;
+    size_t n_read; /* tokens up to and with the one that is read */
 };
 
 struct causal_summary_input {

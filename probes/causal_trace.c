@@ -41,9 +41,9 @@ const char *causal_role_name(enum causal_role role)
     return names[role];
 }
 
-enum causal_role causal_role_of(size_t token, size_t n_tokens, size_t begin, size_t end)
+enum causal_role causal_role_of(size_t token, size_t n_read, size_t begin, size_t end)
 {
-    if (token + 1 == n_tokens)
+    if (token + 1 == n_read)
         return CAUSAL_ROLE_LAST;
     if (token + 1 == end)
         return CAUSAL_ROLE_SUBJECT_LAST;

@@ -62,7 +62,8 @@ enum causal_role {
         N_CAUSAL_ROLES
 };
 const char *causal_role_name(enum causal_role role);
-enum causal_role causal_role_of(size_t token, size_t n_tokens, size_t subject_begin, size_t subject_end);
+/* n_read: tokens up to and with the one that is read. */
+enum causal_role causal_role_of(size_t token, size_t n_read, size_t subject_begin, size_t subject_end);
 
 struct causal_options {
     unsigned kinds; /* 1 << CAUSAL_STATE | ...; 0: only the clean and the corrupted runs */

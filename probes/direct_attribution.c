@@ -19,6 +19,16 @@ int attribution_create(struct attribution *a, const struct model *m, struct err 
     return err_nomem(err, "attributions");
 }
 
+void attribution_fill(struct attribution *a, const struct model *m, double x)
+{
+    const struct model_config *c = &m->config;
+    for (size_t i = 0; i < c->n_layers * c->n_heads; i++)
+        a->heads[i] = x;
+    for (size_t l = 0; l < c->n_layers; l++)
+        a->attention[l] = a->mlp[l] = x;
+    a->embed = a->pos_embed = a->bias = a->sum = a->residue = x;
+}
+
 void attribution_release(struct attribution *a)
 {
     free(a->heads);

@@ -46,6 +46,8 @@ struct attribution {
 int attribution_create(struct attribution *a, const struct model *m, struct err *err);
 int direct_attribution(const struct model *m, const struct attribution_input *in, struct attribution *out,
                        struct err *err);
+/* Every number becomes x. */
+void attribution_fill(struct attribution *a, const struct model *m, double x);
 void attribution_release(struct attribution *a);
 
 #endif

@@ -110,7 +110,7 @@ static size_t token_at(const struct prompt *p, enum enrichment_position position
     case ENRICHMENT_AFTER_SUBJECT:
         return p->subject_end < p->n_tokens ? p->subject_end : SIZE_MAX;
     case ENRICHMENT_LAST:
-        return p->n_tokens - 1;
+        return prompt_read_at(p);
     case ENRICHMENT_SUBJECT_LAST:
     case ENRICHMENT_N_POSITIONS:
         break;

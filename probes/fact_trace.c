@@ -2,7 +2,9 @@
 
 #include "core/base/mem.h"
 #include "core/runtime/collect.h"
+#include "probes/logit_direction.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +13,7 @@ struct tracer {
     struct sink sink; /* first */
     const struct model *model;
     struct site_set reads;
-    size_t n_tokens, first_row, n_states, state_bytes;
+    size_t n_tokens, first_row, n_rows, read_at, n_states, state_bytes;
     char *states; /* [rows from first_row on, n_states, d_model] in the runtime's precision */
     float *pattern;
     double *last; /* owns the rest */
@@ -27,7 +29,7 @@ static void take_states(struct tracer *t, const struct site_view *v, size_t stat
 {
     for (size_t r = 0; r < v->n_rows; r++) {
         size_t row = view_row(v, r);
-        if (row >= t->first_row)
+        if (row >= t->first_row && row < t->first_row + t->n_rows)
             memcpy(t->states + ((row - t->first_row) * t->n_states + state) * t->state_bytes, site_view_row(v, r),
                    t->state_bytes);
     }
@@ -36,7 +38,7 @@ static void take_states(struct tracer *t, const struct site_view *v, size_t stat
 static void take_last(const struct tracer *t, const struct site_view *v, double *out)
 {
     for (size_t r = 0; r < v->n_rows; r++)
-        if (view_row(v, r) + 1 == t->n_tokens)
+        if (view_row(v, r) == t->read_at)
             collector_widen(v->data, v->precision, r * v->row_size, v->row_size, out);
 }
 
@@ -45,7 +47,7 @@ static void take_pattern(const struct tracer *t, const struct site_view *v)
     size_t n = v->n_rows, n_heads = t->model->config.n_heads;
     for (size_t h = 0; h < n_heads; h++)
         for (size_t key = 0; key < n; key++)
-            t->pattern[(v->layer * n_heads + h) * n + key] = (float)site_view_at(v, (h * n + n - 1) * n + key);
+            t->pattern[(v->layer * n_heads + h) * n + key] = (float)site_view_at(v, (h * n + t->read_at) * n + key);
 }
 
 static int take(struct sink *self, const struct site_view *v, struct err *err)
@@ -111,7 +113,7 @@ static int make_room(struct tracer *t, struct err *err)
     const struct model_config *c = &t->model->config;
     size_t d = c->d_model, width = c->n_heads * c->d_head, n;
     /* Sizes of weights that fit in memory; only the number of tokens is new. */
-    if (!size_mul(t->n_tokens - t->first_row, t->n_states, &n))
+    if (!size_mul(t->n_rows, t->n_states, &n))
         return err_nomem(err, "the states of the prompt");
     t->states = mem_aligned(n, t->state_bytes);
     t->last = mem_array(c->n_layers * (width + d + 1) + 3 * d + c->d_vocab, sizeof *t->last);
@@ -133,7 +135,7 @@ static int run_model(struct tracer *t, struct runtime *rt, const struct prompt *
     unsigned char *final_rows = mem_zeroed(t->n_tokens, 1);
     if (!final_rows)
         return err_nomem(err, "the trace");
-    final_rows[t->n_tokens - 1] = 1;
+    final_rows[t->read_at] = 1;
     struct forward f = {
         .prompts = prompt,
         .n_prompts = 1,
@@ -191,7 +193,7 @@ static bool is_followed(const struct fact_trace *t, int32_t token)
 /* Half of them lead in the end, half led latest before. */
 static void choose_rivals(struct fact_trace *t, size_t most, size_t top_k)
 {
-    const int32_t *top = t->lens.top_token + (t->n_rows - 1) * t->n_states * top_k;
+    const int32_t *top = t->lens.top_token + t->read_row * t->n_states * top_k;
     const int32_t *final = top + (t->n_states - 1) * top_k;
     for (size_t i = 0; i < top_k && t->n_rivals < (most + 1) / 2; i++)
         if (!is_followed(t, final[i]))
@@ -213,7 +215,7 @@ static int run_lenses(struct fact_trace *t, struct runtime *rt, struct tracer *t
         return err_nomem(err, "the states of rivals");
     }
     if (o->n_rivals)
-        memcpy(copy, tracer->states + (t->n_rows - 1) * bytes, bytes);
+        memcpy(copy, tracer->states + t->read_row * bytes, bytes);
     int rc = lens_of_answer(t, rt, tracer, o->top_k, err);
     if (!rc && o->n_rivals) {
         choose_rivals(t, o->n_rivals, o->top_k);
@@ -239,7 +241,10 @@ static int run_attribution(struct fact_trace *t, const struct tracer *tracer, st
         .logit = t->logit,
     };
     int rc = attribution_create(&t->attribution, tracer->model, err);
-    return rc ? rc : direct_attribution(tracer->model, &in, &t->attribution, err);
+    t->not_attributed = logit_not_linear(tracer->model);
+    if (!rc && t->not_attributed)
+        attribution_fill(&t->attribution, tracer->model, NAN);
+    return rc || t->not_attributed ? rc : direct_attribution(tracer->model, &in, &t->attribution, err);
 }
 
 static int trace(struct fact_trace *t, struct runtime *rt, const struct prompt *prompt,
@@ -267,6 +272,7 @@ int fact_trace_run(struct fact_trace *t, struct runtime *rt, const struct prompt
     size_t real = runtime_precision(rt) == PRECISION_F64 ? sizeof(double) : sizeof(float);
     *t = (struct fact_trace){ .n_tokens = prompt->n_tokens,
                               .n_rows = o->all_tokens ? prompt->n_tokens : 1,
+                              .read_row = o->all_tokens && prompt->n_tokens ? prompt_read_at(prompt) : 0,
                               .n_states = m->config.n_layers + 1 };
     if (o->answer >= 0 && (size_t)o->answer >= m->config.d_vocab)
         return err_set(err, ERR_ARG, "answer token %d is outside the vocabulary of %zu", (int)o->answer,
@@ -277,7 +283,9 @@ int fact_trace_run(struct fact_trace *t, struct runtime *rt, const struct prompt
         .sink = { take },
         .model = m,
         .n_tokens = t->n_tokens,
-        .first_row = t->n_tokens - t->n_rows,
+        .read_at = prompt_read_at(prompt),
+        .first_row = prompt_read_at(prompt) - t->read_row,
+        .n_rows = t->n_rows,
         .n_states = t->n_states,
         .state_bytes = m->config.d_model * real,
     };

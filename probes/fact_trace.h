@@ -31,8 +31,10 @@ struct fact_trace {
     size_t n_tokens, n_rows, n_states; /* n_rows: n_tokens or 1; n_states = n_layers + 1 */
     int32_t answer;
     double logit;                   /* the model's own, of the answer */
-    struct lens_result lens;        /* [n_rows, n_states]; the last row is the last token's */
-    struct attribution attribution; /* of the last token */
+    size_t read_row;                /* of the lens: the token that is read */
+    struct lens_result lens;        /* [n_rows, n_states] */
+    struct attribution attribution; /* of the token that is read */
+    const char *not_attributed;     /* why its numbers are all NaN, else NULL */
     float *pattern;                 /* [n_layers, n_heads, n_tokens] attention of the last token */
     /* Tokens that lead in the end, then those that led latest before: at the last token. */
     size_t n_rivals;

@@ -27,9 +27,10 @@ void knockout_thirds(const double *change, size_t n_layers, double out[KNOCKOUT_
     for (size_t third = 0; third < KNOCKOUT_THIRDS; third++) {
         size_t begin = n_layers * third / KNOCKOUT_THIRDS, end = n_layers * (third + 1) / KNOCKOUT_THIRDS;
         double sum = 0;
+        end = end > begin ? end : begin + 1; /* a model has fewer layers than thirds: some share one */
         for (size_t l = begin; l < end; l++)
             sum += change[l];
-        out[third] = sum / (double)(end - begin); /* NaN where a model has fewer layers than thirds */
+        out[third] = sum / (double)(end - begin);
     }
 }
 
@@ -37,7 +38,7 @@ void knockout_thirds(const double *change, size_t n_layers, double out[KNOCKOUT_
 
 /* The key sets of one fact, as ranges of tokens. */
 struct key_sets {
-    struct range ranges[KNOCKOUT_SETS][2];
+    struct range ranges[KNOCKOUT_SETS][3];
     size_t n[KNOCKOUT_SETS];
 };
 
@@ -62,20 +63,27 @@ static void release_plan(struct plan *p)
     free(p->token_ranges);
 }
 
-static void add_range(struct key_sets *sets, enum knockout_keys keys, size_t begin, size_t end)
+static void add_key(struct key_sets *sets, enum knockout_keys keys, size_t token)
 {
-    if (begin < end)
-        sets->ranges[keys][sets->n[keys]++] = (struct range){ begin, end - 1 };
+    struct range *ranges = sets->ranges[keys];
+    size_t n = sets->n[keys];
+    if (n && ranges[n - 1].last + 1 == token)
+        ranges[n - 1].last = token;
+    else
+        ranges[sets->n[keys]++] = (struct range){ token, token };
 }
 
 static void find_keys(const struct prompt *p, bool spare_first, struct key_sets *sets)
 {
-    size_t last = p->n_tokens - 1, first = spare_first;
+    size_t last = prompt_read_at(p);
     *sets = (struct key_sets){ 0 };
-    add_range(sets, KNOCKOUT_SUBJECT, p->subject_begin > first ? p->subject_begin : first, p->subject_end);
-    add_range(sets, KNOCKOUT_NON_SUBJECT, first, p->subject_begin < last ? p->subject_begin : last);
-    add_range(sets, KNOCKOUT_NON_SUBJECT, p->subject_end > first ? p->subject_end : first, last);
-    add_range(sets, KNOCKOUT_LAST, last > first ? last : first, p->n_tokens);
+    for (size_t t = spare_first; t < p->n_tokens; t++) {
+        bool subject = t >= p->subject_begin && t < p->subject_end;
+        if (t == last)
+            add_key(sets, KNOCKOUT_LAST, t);
+        if (subject || t != last)
+            add_key(sets, subject ? KNOCKOUT_SUBJECT : KNOCKOUT_NON_SUBJECT, t);
+    }
 }
 
 static void add_variant(struct plan *p, size_t fact, struct layer_window w, struct positions keys, double *out)

@@ -8,20 +8,25 @@ static double weight(const struct matrix *w, size_t o, size_t i)
     return (double)(w->in_major ? w->data[i * w->stride + o] : w->data[o * w->stride + i]);
 }
 
+const char *logit_not_linear(const struct model *m)
+{
+    return m->config.head_transform        ? "the masked-LM head is not linear"
+           : m->config.block == BLOCK_POST ? "every block normalises the stream itself"
+                                           : NULL;
+}
+
 int logit_direction_check(const struct model *m, struct err *err)
 {
-    const struct model_config *c = &m->config;
-    if (!c->unembedding)
+    const char *reason = logit_not_linear(m);
+    if (!m->config.unembedding)
         return err_set(err, ERR_UNSUPPORTED, "%s has no unembedding: there are no logits to attribute",
                        m->architecture);
-    if (c->block == BLOCK_POST || c->head_transform)
+    if (reason)
         return err_set(
             err, ERR_UNSUPPORTED,
             "%s: %s, so that logits are no sum of what heads, neurons and layers add: use lens, patch, causal "
             "or knockout",
-            m->architecture,
-            c->block == BLOCK_POST ? "every block normalises the stream itself"
-                                   : "its masked-LM head has an activation");
+            m->architecture, reason);
     return 0;
 }
 

@@ -22,6 +22,8 @@ struct logit_contrast {
     size_t n_rivals;       /* 0: the answer's logit alone */
 };
 
+/* Why a model's logits are no sum over its stream, NULL where they are one up to the norms' scales. */
+const char *logit_not_linear(const struct model *m);
 /* An error where the logit is not linear in the stream: blocks that normalise it (post-norm), masked-LM heads. */
 int logit_direction_check(const struct model *m, struct err *err);
 

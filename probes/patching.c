@@ -84,7 +84,7 @@ static int pair_tokens(struct work *w, struct err *err)
     if (!rc && w->in->align_subject)
         rc = check_alignment(w, err);
     if (!rc && w->in->by == PATCH_BY_HEAD)
-        rc = positions_resolve(&w->in->at, n, to->subject_begin, to->subject_end, chosen, NULL, err);
+        rc = positions_resolve(&w->in->at, to, chosen, NULL, err);
     else if (!rc)
         memset(chosen, 1, n);
     for (size_t t = 0; !rc && t < n; t++) {

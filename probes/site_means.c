@@ -90,8 +90,7 @@ static int choose(struct sum *s, const struct prompt *prompts, size_t n_prompts,
     for (size_t i = 0, row = 0; i < n_prompts; row += prompts[i++].n_tokens) {
         const struct prompt *p = &prompts[i];
         size_t n;
-        int rc =
-            positions_resolve(&s->edit->at, p->n_tokens, p->subject_begin, p->subject_end, s->chosen + row, &n, err);
+        int rc = positions_resolve(&s->edit->at, p, s->chosen + row, &n, err);
         if (rc)
             return err_prefix(err, "edit '%s' on prompt %s of the data set: ", s->edit->text ? s->edit->text : "mean",
                               p->name ? p->name : "?");

@@ -1,6 +1,7 @@
 #include "analyses/cli/cli.h"
 
 #include "core/base/mem.h"
+#include "probes/logit_direction.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -326,6 +327,23 @@ int session_open(struct session *s, const struct cli *cli, struct err *err)
                  (double)model_planned_bytes(s->model) / (1 << 30));
     rc = runtime_create(&s->runtime, s->model, s->pool, cli->precision, err);
     return rc ? rc : check_interrupted(err);
+}
+
+int session_open_answers(struct session *s, const struct cli *cli, struct err *err)
+{
+    int rc = session_open(s, cli, err);
+    if (rc || s->model->config.unembedding)
+        return rc;
+    return err_set(err, ERR_UNSUPPORTED,
+                   "%s: has no unembedding, so that it answers nothing: `strata dump` stores its "
+                   "hidden states",
+                   s->model->path);
+}
+
+int session_open_linear(struct session *s, const struct cli *cli, struct err *err)
+{
+    int rc = session_open_answers(s, cli, err);
+    return rc ? rc : logit_direction_check(s->model, err);
 }
 
 void session_close(struct session *s)

@@ -147,6 +147,10 @@ struct session {
     struct runtime *runtime;
 };
 int session_open(struct session *s, const struct cli *cli, struct err *err);
+/* The same for commands that ask for answers: a model of hidden states alone is refused. */
+int session_open_answers(struct session *s, const struct cli *cli, struct err *err);
+/* The same for commands that take logits apart, which is possible only where they are linear in the stream. */
+int session_open_linear(struct session *s, const struct cli *cli, struct err *err);
 void session_close(struct session *s);
 
 #endif

@@ -27,17 +27,6 @@ int fact_options_prepare(const struct fact_options *o, const struct cli *cli, co
     return rc;
 }
 
-struct prompt prepared_prompt(const struct prepared *p)
-{
-    return (struct prompt){
-        .tokens = p->tokens.id,
-        .n_tokens = p->tokens.n,
-        .subject_begin = p->subject_begin,
-        .subject_end = p->subject_end,
-        .name = p->id,
-    };
-}
-
 static int read_file(const char *path, const struct model_config *config, struct edit_list *out, struct err *err)
 {
     json_t *array;

@@ -43,8 +43,6 @@ struct fact_options {
 /* The command's argument as a fact of id "0". *out is the caller's (prepared_release). */
 int fact_options_prepare(const struct fact_options *o, const struct cli *cli, const struct model *model,
                          struct prepared *out, struct err *err);
-/* A view of it. */
-struct prompt prepared_prompt(const struct prepared *p);
 /* Usage error where --subject or --answer stand beside -i. */
 int fact_options_check(const struct fact_options *o, struct cli *cli, struct err *err);
 /* Those of the file, then those given one by one. *out is zeroed before and the caller's (also after a failure). */

@@ -100,8 +100,8 @@ static int rank_batch(struct known_facts *k, struct runtime *rt, struct collecto
     if (!last)
         return err_nomem(err, "a batch of facts");
     for (size_t i = 0; i < n; i++) {
+        last[row + prompt_read_at(&k->prompts[first + i])] = 1;
         row += k->prompts[first + i].n_tokens;
-        last[row - 1] = 1;
     }
     const struct forward f = { .prompts = k->prompts + first,
                                .n_prompts = n,

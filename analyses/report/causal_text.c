@@ -18,7 +18,7 @@ static bool wants(const struct causal_report *r, enum causal_kind kind)
 
 static enum causal_role role_of(const struct causal_fact *f, size_t token)
 {
-    return causal_role_of(token, f->fact.tokens.n, f->fact.subject_begin, f->fact.subject_end);
+    return causal_role_of(token, f->fact.tokens.n - f->fact.n_after, f->fact.subject_begin, f->fact.subject_end);
 }
 
 static size_t peak_of(const double *values, size_t n)

@@ -90,9 +90,8 @@ void knockout_report_text(const void *report, struct strbuf *out)
     strbuf_adds(out, "\nmean over windows around a third of the layers\n");
     for (size_t third = 0; third < KNOCKOUT_THIRDS; third++) {
         size_t begin = r->n_layers * third / KNOCKOUT_THIRDS, end = r->n_layers * (third + 1) / KNOCKOUT_THIRDS;
-        char layers[64] = "none";
-        if (begin < end)
-            snprintf(layers, sizeof layers, "%zu-%zu", begin, end - 1);
+        char layers[64];
+        snprintf(layers, sizeof layers, "%zu-%zu", begin, end > begin ? end - 1 : begin);
         strbuf_addf(out, "%6s %-9s", third_names[third], layers);
         add_cells(r, &r->thirds, KNOCKOUT_THIRDS, third, out);
     }

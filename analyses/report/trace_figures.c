@@ -67,7 +67,7 @@ static int draw_rank(struct figures *f, struct err *err)
         if (i)
             fill_line(&t->rival_lens, (i - 1) * n, n, own);
         else
-            fill_line(&t->lens, (t->n_rows - 1) * n, n, own);
+            fill_line(&t->lens, t->read_row * n, n, own);
         rc = line_name(f->r->model, i ? t->rivals[i - 1] : t->answer, !i, &names[i], err);
         lines[i] = (struct fact_line){ .name = names[i], .rank = own, .prob = own + n };
     }
@@ -170,8 +170,10 @@ int trace_report_figures(const struct trace_report *r, const char *folder, struc
     token_text(&f.answer, r->model, r->trace->answer);
     int rc = draw_grid(&f, err);
     rc = rc ? rc : draw_rank(&f, err);
-    rc = rc ? rc : draw_heads(&f, err);
-    rc = rc ? rc : draw_contributions(&f, err);
+    if (!rc && !r->trace->not_attributed) {
+        rc = draw_heads(&f, err);
+        rc = rc ? rc : draw_contributions(&f, err);
+    }
     if (rc >= 0 && r->stages) {
         const struct plot_target to = target(&f, "", "", "lens");
         rc = stages_report_figures(r->stages, &to, err);
@@ -182,7 +184,7 @@ int trace_report_figures(const struct trace_report *r, const char *folder, struc
     return rc < 0 ? rc : drawn;
 }
 
-static void add_figures(struct page *page, const char *folder)
+static void add_figures(struct page *page, const char *folder, bool attributed)
 {
     page_heading(page, "Layer by layer");
     page_figure(page, folder, "rank",
@@ -190,6 +192,8 @@ static void add_figures(struct page *page, const char *folder)
                 "of those that led latest before.");
     page_figure(page, folder, "grid",
                 "The token that the lens puts first at every depth and token; the colour is the answer's rank there.");
+    if (!attributed)
+        return;
     page_figure(page, folder, "contributions",
                 "What attention and FFN of each layer add to the answer's logit at the last token.");
     page_figure(page, folder, "heads", "The same for every head; the largest are framed.");
@@ -217,7 +221,7 @@ int trace_report_page(const struct trace_report *r, const char *folder, bool fig
     if (r->stages)
         stages_report_add_page(r->stages, &page, folder, figures);
     if (figures)
-        add_figures(&page, folder);
+        add_figures(&page, folder, !r->trace->not_attributed);
     page_text(&page, "In numbers", strbuf_text(&text));
     page_text(&page, "Command", strbuf_text(&command));
     page_files(&page, r->stages && !r->stages->skipped ? files : only_trace);

@@ -38,7 +38,7 @@ double trace_absolute_sum(const struct fact_trace *t, const struct model_config 
 /* The last token's state s in the lens's arrays. */
 static size_t last_state(const struct fact_trace *t, size_t s)
 {
-    return (t->n_rows - 1) * t->n_states + s;
+    return t->read_row * t->n_states + s;
 }
 
 static int32_t top_token(const struct trace_report *r, size_t s)
@@ -91,7 +91,9 @@ static void add_rank(struct strbuf *out, int32_t rank)
 /* Seven columns; what would show as 0.00 is left blank so that the eye finds the rest. */
 static void add_share(struct strbuf *out, double logit)
 {
-    if (fabs(logit) < 0.005)
+    if (isnan(logit))
+        strbuf_adds(out, "      -");
+    else if (fabs(logit) < 0.005)
         strbuf_adds(out, "      \xc2\xb7");
     else
         strbuf_addf(out, fabs(logit) < 1000 ? "%+7.2f" : "%+7.0f", logit);
@@ -126,6 +128,10 @@ static void add_layer(const struct trace_report *r, size_t layer, bool colour, s
     add_share(out, t->attribution.attention[layer]);
     strbuf_addc(out, ' ');
     add_share(out, t->attribution.mlp[layer]);
+    if (t->not_attributed) {
+        strbuf_addc(out, '\n');
+        return;
+    }
     strbuf_addf(out, "  H%-3zu", head.head);
     add_share(out, head.logit);
     strbuf_adds(out, " ");
@@ -225,6 +231,17 @@ static size_t settled_state(const struct fact_trace *t)
     return s;
 }
 
+static void add_settled(const struct fact_trace *t, struct strbuf *out)
+{
+    size_t s = settled_state(t);
+    if (s == t->n_states)
+        strbuf_addf(out, "the answer is on rank %d in the end\n", (int)t->lens.rank[last_state(t, t->n_states - 1)]);
+    else if (s == 0)
+        strbuf_adds(out, "the answer is on rank 1 from the embedding on\n");
+    else
+        strbuf_addf(out, "the answer is on rank 1 from layer %zu on\n", s - 1);
+}
+
 static void add_sums(const struct trace_report *r, struct strbuf *out)
 {
     const struct fact_trace *t = r->trace;
@@ -234,19 +251,19 @@ static void add_sums(const struct trace_report *r, struct strbuf *out)
         attention += a->attention[l];
         mlp += a->mlp[l];
     }
+    if (t->not_attributed) {
+        strbuf_addf(out, "\nlogit %.4f; its parts, and the three stages, are not available: %s\n", t->logit,
+                    t->not_attributed);
+        add_settled(t, out);
+        return;
+    }
     strbuf_addf(out, "\nlogit %.4f = embedding %+.4f", t->logit, a->embed + a->pos_embed);
     if (a->bias != 0)
         strbuf_addf(out, ", biases %+.4f", a->bias);
     strbuf_addf(out, ", attention %+.4f, FFN %+.4f", attention, mlp);
     strbuf_addf(out, strcmp(r->edits, "none") ? "\nthe rest, %.1e, is what the edits add\n" : "\nresidue %.1e\n",
                 -a->residue);
-    size_t s = settled_state(t);
-    if (s == t->n_states)
-        strbuf_addf(out, "the answer is on rank %d in the end\n", (int)t->lens.rank[last_state(t, t->n_states - 1)]);
-    else if (s == 0)
-        strbuf_adds(out, "the answer is on rank 1 from the embedding on\n");
-    else
-        strbuf_addf(out, "the answer is on rank 1 from layer %zu on\n", s - 1);
+    add_settled(t, out);
 }
 
 /* --- layers, all or those that have room --- */
@@ -381,8 +398,12 @@ static void add_json_layer(const struct trace_report *r, size_t layer, struct st
     add_number(out, "attention", a->attention[layer]);
     add_number(out, "mlp", a->mlp[layer]);
     strbuf_adds(out, ",\"heads\":[");
-    for (size_t h = 0; h < c->n_heads; h++)
+    for (size_t h = 0; h < c->n_heads && !r->trace->not_attributed; h++)
         strbuf_addf(out, "%s%.9g", h ? "," : "", a->heads[layer * c->n_heads + h]);
+    if (r->trace->not_attributed) {
+        strbuf_adds(out, "]}");
+        return;
+    }
     strbuf_addf(out, "],\"strongest_head\":{\"head\":%zu", head.head);
     add_number(out, "logit", head.logit);
     strbuf_addf(out, ",\"looks_at\":{\"position\":%zu,", head.key);

@@ -173,6 +173,7 @@ struct model {
     double alibi_factor;
 
     struct tokenizer *tokenizer; /* NULL where the files have none */
+    int32_t mask_token;          /* that a masked-LM head fills in; -1 where none is known */
     char *path;                  /* as found; "embedded tiny model" for that */
     const char *architecture;    /* row of the architecture table: "llama", "mistral", "gpt2", "qwen2" */
     char *file_format;           /* "GGUF v3", "safetensors" */

@@ -44,8 +44,12 @@ static int check_size(const struct model *m, const char *where, struct err *err)
 int tokens_open_gguf(struct model *m, const struct gguf *g, struct err *err)
 {
     const char *kind;
-    size_t len;
-    int rc = gguf_get_string(g, "tokenizer.ggml.model", &kind, &len, err);
+    size_t len, mask;
+    m->mask_token = -1;
+    int rc = gguf_get_size_or(g, "tokenizer.ggml.mask_token_id", 0, SIZE_MAX, SIZE_MAX, &mask, err);
+    if (!rc && mask < m->config.d_vocab)
+        m->mask_token = (int32_t)mask;
+    rc = rc ? rc : gguf_get_string(g, "tokenizer.ggml.model", &kind, &len, err);
     if (rc || !kind || (len == 4 && !memcmp(kind, "none", 4)) || (len == 8 && !memcmp(kind, "no_vocab", 8)))
         return rc;
     if ((rc = tokenizer_open_gguf(&m->tokenizer, g, err)) || (rc = check_size(m, gguf_name(g), err)))
@@ -94,6 +98,19 @@ static void set_bos_eos(struct model *m, const json_t *settings, const json_t *c
     int32_t eos = id_of_token(m->tokenizer, settings, "eos_token");
     tokenizer_set_bos_eos(m->tokenizer, bos >= 0 ? bos : id_in_config(config, "bos_token_id", n),
                           eos >= 0 ? eos : id_in_config(config, "eos_token_id", n));
+}
+
+/* As the settings name it; else one of the two spellings that all families have; else config.json's number. */
+static void set_mask(struct model *m, const json_t *settings, const json_t *config)
+{
+    static const char *const usual[] = { "[MASK]", "<mask>" };
+    m->mask_token = m->tokenizer ? id_of_token(m->tokenizer, settings, "mask_token") : -1;
+    for (size_t i = 0; m->tokenizer && m->mask_token < 0 && i < sizeof usual / sizeof *usual; i++) {
+        int32_t id = tokenizer_find(m->tokenizer, usual[i], strlen(usual[i]));
+        m->mask_token = id >= 0 && tokenizer_is_special(m->tokenizer, id) ? id : -1;
+    }
+    if (m->mask_token < 0)
+        m->mask_token = id_in_config(config, "mask_token_id", m->config.d_vocab);
 }
 
 static int open_json(struct model *m, const struct source *source, struct err *err)
@@ -155,6 +172,7 @@ int tokens_open_folder(struct model *m, const struct source *source, const json_
 {
     json_t *settings;
     bool whole = source_has(source, "tokenizer.json");
+    set_mask(m, NULL, config);
     if (!whole && !source_has(source, "vocab.txt") && !source_has(source, "vocab.json"))
         return 0;
     int rc = read_settings(source, "tokenizer_config.json", &settings, err);
@@ -162,6 +180,8 @@ int tokens_open_folder(struct model *m, const struct source *source, const json_
         rc = whole ? open_json(m, source, err) : open_files(m, source, settings, config, err);
     if (!rc)
         set_bos_eos(m, settings, config);
+    if (!rc)
+        set_mask(m, settings, config);
     json_decref(settings);
     return rc;
 }

@@ -146,11 +146,12 @@ bool edit_list_sources(const struct edit_list *list, struct site_set *sites);
 int positions_parse(const char *text, size_t len, struct positions *out, struct err *err);
 void positions_release(struct positions *p);
 /*
- * Marks the chosen tokens of one prompt in mask[n_tokens] (1 chosen, 0 not). The subject is tokens
- * [subject_begin, subject_end); equal when the prompt has none, then subject selectors fail. A position
- * beyond the prompt fails, and so does non-subject where the subject is the whole prompt. *n_chosen may be NULL.
+ * Marks the chosen tokens of one prompt in mask[n_tokens] (1 chosen, 0 not). `last` is the token that is read: in a
+ * masked prompt the mask. Subject selectors fail where the prompt has no subject. A position beyond the prompt fails,
+ * and so does non-subject where the subject is the whole prompt. *n_chosen may be NULL.
  */
-int positions_resolve(const struct positions *p, size_t n_tokens, size_t subject_begin, size_t subject_end,
-                      unsigned char *mask, size_t *n_chosen, struct err *err);
+struct prompt; /* runtime.h */
+int positions_resolve(const struct positions *p, const struct prompt *prompt, unsigned char *mask, size_t *n_chosen,
+                      struct err *err);
 
 #endif

@@ -299,11 +299,9 @@ void experiment_release(struct experiment *e)
 
 static struct prompt prompt_of(const struct experiment_prompt *p)
 {
-    return (struct prompt){ .tokens = p->fact.tokens.id,
-                            .n_tokens = p->fact.tokens.n,
-                            .subject_begin = p->fact.subject_begin,
-                            .subject_end = p->fact.subject_end,
-                            .name = p->name };
+    struct prompt prompt = prepared_prompt(&p->fact);
+    prompt.name = p->name;
+    return prompt;
 }
 
 /* Means have no values yet, and need none for this. */

@@ -242,7 +242,7 @@ static int resolve_source(const struct pass *p, const struct sequence *s, struct
     size_t n_from, n_at = 0, source = 0;
     if (!mask)
         return err_nomem(err, "an edit");
-    int rc = positions_resolve(&e->from_at, n_source, prompt->subject_begin, prompt->subject_end, mask, &n_from, err);
+    int rc = positions_resolve(&e->from_at, prompt, mask, &n_from, err);
     for (size_t t = 0; t < n; t++)
         n_at += row->at[t];
     if (!rc && n_from != 1 && n_from != n_at)
@@ -262,11 +262,9 @@ static int resolve_source(const struct pass *p, const struct sequence *s, struct
 static int resolve_edit(const struct pass *p, const struct sequence *s, struct row_edit *row, struct err *err)
 {
     const struct prompt *prompt = s->prompt;
-    int rc = positions_resolve(&row->edit->at, prompt->n_tokens, prompt->subject_begin, prompt->subject_end, row->at,
-                               NULL, err);
+    int rc = positions_resolve(&row->edit->at, prompt, row->at, NULL, err);
     if (!rc && row->keys)
-        rc = positions_resolve(&row->edit->keys, prompt->n_tokens, prompt->subject_begin, prompt->subject_end,
-                               row->keys, NULL, err);
+        rc = positions_resolve(&row->edit->keys, prompt, row->keys, NULL, err);
     if (!rc && row->from)
         rc = resolve_source(p, s, row, err);
     if (!rc && row->edit->source == EDIT_FROM_MEAN)

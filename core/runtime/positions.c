@@ -1,7 +1,7 @@
 /* Token positions as users choose them: last, subject, 0,3-5. */
 #include "core/base/mem.h"
 #include "core/base/suggest.h"
-#include "core/runtime/edit.h"
+#include "core/runtime/runtime.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,9 +78,10 @@ static int resolve_numbers(const struct positions *p, size_t n_tokens, unsigned 
     return 0;
 }
 
-int positions_resolve(const struct positions *p, size_t n_tokens, size_t subject_begin, size_t subject_end,
-                      unsigned char *mask, size_t *n_chosen, struct err *err)
+int positions_resolve(const struct positions *p, const struct prompt *prompt, unsigned char *mask, size_t *n_chosen,
+                      struct err *err)
 {
+    size_t n_tokens = prompt->n_tokens, subject_begin = prompt->subject_begin, subject_end = prompt->subject_end;
     bool of_subject = p->kind != POSITIONS_ALL && p->kind != POSITIONS_LAST && p->kind != POSITIONS_NUMBERS;
     if (of_subject && (subject_begin >= subject_end || subject_end > n_tokens))
         return err_set(err, ERR_ARG, "position '%s': the prompt has no subject: give one", names[p->kind]);
@@ -93,7 +94,7 @@ int positions_resolve(const struct positions *p, size_t n_tokens, size_t subject
         mark(mask, 0, n_tokens);
         break;
     case POSITIONS_LAST:
-        mark(mask, n_tokens - 1, n_tokens);
+        mark(mask, prompt_read_at(prompt), prompt_read_at(prompt) + 1);
         break;
     case POSITIONS_SUBJECT:
         mark(mask, subject_begin, subject_end);

@@ -75,11 +75,77 @@ static int copy_ids(const int32_t *ids, size_t n, int32_t **out, struct err *err
     return 0;
 }
 
+bool prepare_masked(const struct model *model)
+{
+    return model->config.bidirectional && model->config.unembedding;
+}
+
+/* Tokens that are the mask, and where the first of them is. */
+static size_t count_masks(const struct model *model, const struct tokens *t, size_t *first)
+{
+    size_t n = 0;
+    for (size_t i = t->n; i-- > 0;)
+        if (t->id[i] == model->mask_token) {
+            *first = i;
+            n++;
+        }
+    return n;
+}
+
+/* The prompt with the answer in the mask's place; spaces that the mask swallowed stay. */
+static int encode_filled(const struct model *model, const char *prompt, const char *answer, const struct tokens *own,
+                         size_t mask, struct tokens *out, struct err *err)
+{
+    size_t begin = (size_t)own->begin[mask];
+    begin += strspn(prompt + begin, " ");
+    answer += begin && strchr(" \t\n", prompt[begin - 1]) ? strspn(answer, " ") : 0;
+    char *before = mem_strndup(prompt, begin);
+    if (!before)
+        return err_nomem(err, "a prompt");
+    int rc = encode_joined(model->tokenizer, before, answer, prompt + own->end[mask], out, err);
+    free(before);
+    return rc;
+}
+
+/* What stands between the prompt's own tokens; else what the answer is by itself. */
+static int masked_answer(const struct model *model, const char *prompt, const char *answer, int32_t **tokens, size_t *n,
+                         bool *retokenized, struct err *err)
+{
+    struct tokens own = { 0 }, filled = { 0 };
+    size_t mask = 0, skip = 0, after = 0;
+    int rc = tokenizer_encode(model->tokenizer, prompt, strlen(prompt), SPECIALS_NONE, &own, err);
+    bool there = !rc && count_masks(model, &own, &mask);
+    if (there)
+        rc = encode_filled(model, prompt, answer, &own, mask, &filled, err);
+    if (there && !rc) {
+        skip = mask;
+        after = own.n - mask - 1;
+    }
+    *retokenized = !rc && *prompt &&
+                   (filled.n <= skip + after || memcmp(filled.id, own.id, skip * sizeof *own.id) ||
+                    memcmp(filled.id + filled.n - after, own.id + mask + 1, after * sizeof *own.id));
+    if (!rc && (!there || *retokenized)) {
+        skip = after = 0;
+        rc = encode_joined(model->tokenizer, "", *answer == ' ' ? "" : " ", answer, &filled, err);
+    }
+    if (!rc && (!*answer || filled.n <= skip + after))
+        rc = err_set(err, ERR_FORMAT, "answer '%s' has no tokens", answer);
+    if (!rc) {
+        *n = filled.n - skip - after;
+        rc = copy_ids(filled.id + skip, *n, tokens, err);
+    }
+    tokens_release(&own);
+    tokens_release(&filled);
+    return rc;
+}
+
 int prepare_answer(const struct model *model, const char *prompt, const char *answer, int32_t **tokens, size_t *n,
                    bool *retokenized, struct err *err)
 {
     if (!model->tokenizer)
         return err_set(err, ERR_UNSUPPORTED, "the model has no tokenizer: give \"answer_token\" instead of \"answer\"");
+    if (prepare_masked(model))
+        return masked_answer(model, prompt, answer, tokens, n, retokenized, err);
     struct tokens own = { 0 }, whole = { 0 };
     const char *between = separator(prompt, answer);
     int rc = tokenizer_encode(model->tokenizer, prompt, strlen(prompt), SPECIALS_NONE, &own, err);
@@ -167,6 +233,29 @@ static int take_prompt(const struct model *model, const struct fact *fact, enum 
     return rc ? rc : check_length(model, out, err);
 }
 
+/* Where the prompt is read: the mask, exactly one, where the model answers at masks; else the last token. */
+static int find_reading(const struct model *model, struct prepared *out, bool answers, struct err *err)
+{
+    size_t at = out->tokens.n - 1, n = 1;
+    char name[64] = "mask";
+    size_t len = 0;
+    out->n_after = 0;
+    if (!prepare_masked(model))
+        return 0;
+    if (model->mask_token < 0 && answers)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "the model's files name no mask token: add \"mask_token_id\" to config.json");
+    n = count_masks(model, &out->tokens, &at);
+    out->n_after = out->tokens.n - 1 - at;
+    if (!answers || n == 1)
+        return 0;
+    const char *bytes = model->tokenizer ? tokenizer_bytes(model->tokenizer, model->mask_token, &len) : NULL;
+    if (bytes && len < sizeof name)
+        snprintf(name, sizeof name, "%.*s", (int)len, bytes);
+    return n ? err_set(err, ERR_FORMAT, "the prompt has %zu %s: the answer is read at one, write a single one", n, name)
+             : err_set(err, ERR_FORMAT, "the prompt has no %s: write it where the answer is to stand", name);
+}
+
 static int take_answer(const struct model *model, const struct fact *fact, struct prepared *out, struct err *err)
 {
     if (fact->answer_token >= 0) {
@@ -203,8 +292,8 @@ static int take_subject(const struct fact *fact, struct prepared *out, struct er
                            &out->subject_end, err);
 }
 
-int prepare_fact(const struct model *model, const struct fact *fact, enum specials specials, const char *where,
-                 struct prepared *out, struct err *err)
+static int prepare(const struct model *model, const struct fact *fact, enum specials specials, const char *where,
+                   bool answers, struct prepared *out, struct err *err)
 {
     *out = (struct prepared){ .answer_token = -1 };
     out->id = mem_strdup(fact->id);
@@ -215,13 +304,32 @@ int prepare_fact(const struct model *model, const struct fact *fact, enum specia
     int rc;
     if (!out->id || !out->text || !out->answer || !out->relation || !out->subject)
         rc = err_nomem(err, "a fact");
-    else if (!(rc = take_prompt(model, fact, specials, out, err)) && !(rc = take_answer(model, fact, out, err)))
+    else if (!(rc = take_prompt(model, fact, specials, out, err)) && !(rc = find_reading(model, out, answers, err)) &&
+             !(rc = take_answer(model, fact, out, err)))
         rc = take_subject(fact, out, err);
     if (rc) {
         prepared_release(out);
         return err_prefix(err, "%s: ", where);
     }
     return 0;
+}
+
+int prepare_fact(const struct model *model, const struct fact *fact, enum specials specials, const char *where,
+                 struct prepared *out, struct err *err)
+{
+    return prepare(model, fact, specials, where, true, out, err);
+}
+
+struct prompt prepared_prompt(const struct prepared *p)
+{
+    return (struct prompt){
+        .tokens = p->tokens.id,
+        .n_tokens = p->tokens.n,
+        .subject_begin = p->subject_begin,
+        .subject_end = p->subject_end,
+        .n_after = p->n_after,
+        .name = p->id,
+    };
 }
 
 void prepared_release(struct prepared *p)
@@ -245,7 +353,7 @@ struct batcher {
     size_t limit, batch_rows, n_dropped;
     size_t n_read;           /* facts taken from the file, pending one included */
     struct prepared pending; /* did not fit into the last batch */
-    bool has_pending, ended;
+    bool has_pending, ended, no_answers;
     struct batch batch;
     size_t items_capacity, prompts_capacity, offsets_capacity;
 };
@@ -263,6 +371,11 @@ int batcher_open(struct batcher **out, const struct model *model, struct facts *
     b->batch_rows = batch_rows;
     *out = b;
     return 0;
+}
+
+void batcher_allow_no_mask(struct batcher *b)
+{
+    b->no_answers = true;
 }
 
 int batcher_skip(struct batcher *b, size_t n, struct err *err)
@@ -292,7 +405,7 @@ static int fill_pending(struct batcher *b, struct err *err)
     }
     char where[512];
     snprintf(where, sizeof where, "%.400s: line %zu", facts_name(b->facts), fact.line);
-    int rc = prepare_fact(b->model, &fact, b->specials, where, &b->pending, err);
+    int rc = prepare(b->model, &fact, b->specials, where, !b->no_answers, &b->pending, err);
     if (rc)
         return rc;
     b->n_read++;
@@ -329,13 +442,7 @@ static int make_views(struct batcher *b, struct err *err)
     batch->row_offset[0] = 0;
     for (size_t i = 0; i < batch->n; i++) {
         const struct prepared *p = &batch->items[i];
-        batch->prompts[i] = (struct prompt){
-            .tokens = p->tokens.id,
-            .n_tokens = p->tokens.n,
-            .subject_begin = p->subject_begin,
-            .subject_end = p->subject_end,
-            .name = p->id,
-        };
+        batch->prompts[i] = prepared_prompt(p);
         batch->row_offset[i + 1] = batch->row_offset[i] + p->tokens.n;
     }
     return 0;

@@ -28,20 +28,27 @@ struct prepared {
     int32_t *answer_tokens;            /* all of its tokens */
     size_t n_answer_tokens;
     bool answer_retokenized; /* prompt + answer changed the prompt's own tokens; " answer" was tokenised alone */
+    size_t n_after;          /* tokens behind the one that is read, see struct prompt */
 };
 
 /*
  * Errors name the file's line through `where` ("facts.jsonl: line 3"): empty prompt after tokenising, subject not
- * found in the prompt, token id outside the vocabulary, prompt longer than the model's context, answer without tokens.
+ * found in the prompt, token id outside the vocabulary, prompt longer than the model's context, answer without tokens,
+ * no mask or several where the model answers at one.
  */
 int prepare_fact(const struct model *model, const struct fact *fact, enum specials specials, const char *where,
                  struct prepared *out, struct err *err);
 void prepared_release(struct prepared *p);
+/* A view of it. */
+struct prompt prepared_prompt(const struct prepared *p);
+/* Whether the model answers at a mask: an encoder with a masked-LM head. */
+bool prepare_masked(const struct model *model);
 
 /*
  * Tokens of `answer` as the continuation of `prompt`: what follows the prompt's own tokens in prompt + " " + answer.
  * No space where the prompt ends in one or both sides are of a script without spaces. Where the prompt's own tokens
- * change, the tokens of " " + answer alone, and *retokenized is set. *tokens is the caller's (free).
+ * change, the tokens of " " + answer alone, and *retokenized is set. *tokens is the caller's (free). A masked prompt:
+ * what stands between its own tokens when the answer takes the mask's place.
  */
 int prepare_answer(const struct model *model, const char *prompt, const char *answer, int32_t **tokens, size_t *n,
                    bool *retokenized, struct err *err);
@@ -61,6 +68,8 @@ struct batcher;
 /* limit: at most so many facts (SIZE_MAX = all). Borrows model and facts. */
 int batcher_open(struct batcher **out, const struct model *model, struct facts *facts, enum specials specials,
                  size_t limit, size_t batch_rows, struct err *err);
+/* Prompts without a mask, or with several, are fine too: nobody asks for an answer. */
+void batcher_allow_no_mask(struct batcher *b);
 /* Skips facts that a resumed run already has (they are parsed and counted, not tokenised). */
 int batcher_skip(struct batcher *b, size_t n, struct err *err);
 /* 1: *batch is filled and valid until the next call; 0: end; negative: error. At least one prompt, at most batch_rows

@@ -79,7 +79,7 @@ static int mark_wanted(struct replay *r, struct err *err)
     unsigned char *mask = r->wanted;
     for (size_t i = 0; i < plan->n_prompts; i++) {
         const struct prompt *p = &plan->prompts[i];
-        int rc = positions_resolve(&plan->wanted, p->n_tokens, p->subject_begin, p->subject_end, mask, NULL, err);
+        int rc = positions_resolve(&plan->wanted, p, mask, NULL, err);
         if (rc)
             return err_prefix(err, "prompt %s: ", p->name ? p->name : "?");
         mask += p->n_tokens;

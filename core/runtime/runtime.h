@@ -45,8 +45,15 @@ struct prompt {
     const int32_t *tokens;             /* [n_tokens] */
     size_t n_tokens;                   /* 1 .. n_ctx */
     size_t subject_begin, subject_end; /* token span, equal when there is no subject */
-    const char *name;                  /* the fact's id, for messages; may be NULL */
+    size_t n_after;   /* tokens behind the one that is read: 0, or in a masked prompt those after the mask */
+    const char *name; /* the fact's id, for messages; may be NULL */
 };
+
+/* Where a prompt is answered: its last token, in a masked prompt the mask. Every probe reads there. */
+static inline size_t prompt_read_at(const struct prompt *p)
+{
+    return p->n_tokens - 1 - p->n_after;
+}
 
 /*
  * What a sink receives; borrowed for the duration of the call, always in the runtime's precision.

@@ -1,5 +1,5 @@
 /* Edits (text and JSON), site filters, site names, positions: the first byte chooses which. */
-#include "core/runtime/edit.h"
+#include "core/runtime/runtime.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Every axis has another size. */
@@ -88,9 +88,10 @@ static void try_positions(const char *text)
     struct err err[2] = { { 0 } };
     unsigned char mask[12];
     size_t n = 0, counted = 0;
+    const struct prompt prompt = { .n_tokens = sizeof mask, .subject_begin = 2, .subject_end = 5 };
     if (!fuzz_result(positions_parse(text, strlen(text), &p, &err[0]), &err[0]))
         return;
-    if (fuzz_result(positions_resolve(&p, sizeof mask, 2, 5, mask, &n, &err[1]), &err[1])) {
+    if (fuzz_result(positions_resolve(&p, &prompt, mask, &n, &err[1]), &err[1])) {
         for (size_t i = 0; i < sizeof mask; i++)
             counted += mask[i];
         fuzz_check(n && counted == n);

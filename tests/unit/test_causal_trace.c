@@ -467,7 +467,7 @@ static void averages_are_over_tokens_then_facts(void **state)
         .n_tokens = 3, .n_layers = 1, .clean = 0.9, .corrupted = 0.5, .p = { p1, NULL, NULL, severed }
     };
     const struct causal_trace *traces[] = { &a, &b };
-    const struct causal_span spans[] = { { 0, 4 }, { 0, 1 } };
+    const struct causal_span spans[] = { { 0, 4, 5 }, { 0, 1, 3 } };
     const char *const subjects[] = { "x", "y" };
     struct causal_summary_input in = { .traces = traces,
                                        .spans = spans,

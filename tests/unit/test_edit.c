@@ -1,5 +1,5 @@
 /* Edits and positions: the grammar, its JSON form, refusals, resolution. */
-#include "core/runtime/edit.h"
+#include "core/runtime/runtime.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -388,7 +388,8 @@ static const char *resolve(const char *text, size_t n_tokens, size_t begin, size
     size_t chosen = 0, n = 0;
     assert_int_equal(positions_parse(text, strlen(text), &p, err), 0);
     memset(mask, 7, sizeof mask);
-    int rc = positions_resolve(&p, n_tokens, begin, end, mask, &chosen, err);
+    const struct prompt prompt = { .n_tokens = n_tokens, .subject_begin = begin, .subject_end = end };
+    int rc = positions_resolve(&p, &prompt, mask, &chosen, err);
     for (size_t i = 0; i < n_tokens; i++) {
         shown[i] = mask[i] ? 'x' : '.';
         n += mask[i];

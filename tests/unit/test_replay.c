@@ -292,8 +292,7 @@ static double worst_error(struct bench *b, const struct variant *v, const struct
     unsigned char wanted[MOST_TOKENS];
     size_t n_wanted;
     double worst = 0;
-    must(positions_resolve(&b->plan.wanted, p->n_tokens, p->subject_begin, p->subject_end, wanted, &n_wanted, &err),
-         &err);
+    must(positions_resolve(&b->plan.wanted, p, wanted, &n_wanted, &err), &err);
     must(collector_init(&full, &b->reads, runtime_precision(b->rt), &err), &err);
     must(collector_begin(&full, p, 1, wanted, &err), &err);
     struct forward f = {
