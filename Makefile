@@ -218,6 +218,7 @@ $(FUZZ_SEEDS): tests/fuzz/make_seeds.py $(STRATA)
 
 # A test of what is not in the library names those objects.
 $(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS))
+$(BUILD)/tests/unit/test_progress_bar: $(BUILD)/analyses/cli/progress_bar.o
 $(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUILD)/analyses/report/curves_% \
     $(BUILD)/analyses/report/page.o,$(CLI_OBJS))
 $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRCS)): $(BUILD)/tests/fuzz/replay.o

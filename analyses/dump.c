@@ -360,8 +360,10 @@ int dump_run_file(struct dump_job *job, const char *path, size_t first, size_t n
     if (!rc) {
         size_t done = dump_writer_done(w);
         job->n_done += done;
-        if (done)
+        if (done) {
+            progress_bar_skip(job->progress, job->n_done);
             cli_note(job->cli, "%s: %zu of %zu prompts are there already", path, done, n);
+        }
         rc = done < n ? second_pass(job, w, path, first, n, err) : 0;
     }
     rc = rc ? rc : dump_writer_finish(w, err);

@@ -61,7 +61,7 @@ static int only_ask(struct progress *self, uint64_t done, uint64_t total)
     return cli_interrupted();
 }
 
-static int measure(struct job *job, size_t n, bool tokens, struct err *err)
+static int measure(struct job *job, size_t n, bool tokens, struct progress *progress, struct err *err)
 {
     struct knockout k;
     const struct knockout_input in = { .prompts = job->prompts,
@@ -71,8 +71,7 @@ static int measure(struct job *job, size_t n, bool tokens, struct err *err)
                                        .known_only = job->report.known_only,
                                        .tokens = tokens,
                                        .spare_first = spare_first };
-    struct progress inner = { .step = only_ask, .journal = job->cli->journal };
-    int rc = knockout_run(&k, job->session.runtime, &in, &inner, err);
+    int rc = knockout_run(&k, job->session.runtime, &in, progress, err);
     if (rc)
         return rc;
     rc = knockout_report_add(&job->report, &k, job->items, err);
@@ -102,12 +101,14 @@ static int measure_batch(struct job *job, const struct batch *batch, struct err 
         job->prompts[n] = batch->prompts[i];
         job->answers[n++] = own_answer ? -1 : batch->items[i].answer_token;
     }
-    return rc || !n ? rc : measure(job, n, false, err);
+    struct progress inner = { .step = only_ask, .journal = job->cli->journal };
+    return rc || !n ? rc : measure(job, n, false, &inner, err);
 }
 
 static int measure_argument(struct job *job, struct err *err)
 {
     struct prepared fact;
+    struct progress_bar bar;
     int rc = fact_options_prepare(&given, job->cli, job->session.model, &fact, err);
     if (rc)
         return rc;
@@ -116,7 +117,8 @@ static int measure_argument(struct job *job, struct err *err)
         job->items[0] = &fact;
         job->prompts[0] = prepared_prompt(&fact);
         job->answers[0] = own_answer ? -1 : fact.answer_token;
-        rc = measure(job, 1, true, err);
+        rc = measure(job, 1, true, progress_bar_start(&bar, job->cli, "knockout", "variants"), err);
+        progress_bar_end(&bar);
     }
     prepared_release(&fact);
     return rc;

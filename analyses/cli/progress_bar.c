@@ -63,14 +63,19 @@ uint64_t progress_bar_facts(const struct cli *cli)
     return got < 0 ? 0 : n;
 }
 
+void progress_bar_skip(struct progress *progress, uint64_t done)
+{
+    struct progress_bar *bar = (struct progress_bar *)progress;
+    bar->start = now();
+    bar->from = done;
+}
+
 static int step(struct progress *self, uint64_t done, uint64_t total)
 {
     struct progress_bar *bar = (struct progress_bar *)self;
     double t = now();
-    if (journal_is_loading(self->journal)) {
-        bar->start = t;
-        bar->from = done;
-    }
+    if (journal_is_loading(self->journal))
+        progress_bar_skip(self, done);
     /* Five times a second: readable, and cheap whatever the step is. */
     if (bar->terminal && t - bar->shown >= 0.2) {
         bar->shown = t;

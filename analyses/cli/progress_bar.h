@@ -23,6 +23,8 @@ struct progress_bar {
 
 struct progress *progress_bar_start(struct progress_bar *bar, const struct cli *cli, const char *what,
                                     const char *unit);
+/* `done` is an earlier run's and no part of the rate: before the first step. */
+void progress_bar_skip(struct progress *progress, uint64_t done);
 void progress_bar_end(struct progress_bar *bar);
 /*
  * Facts that -i FILE and --limit give, counted by reading the file once; 0 where nobody would see the time left (no
