@@ -349,7 +349,7 @@ static int trace_summary(struct cli *cli, const struct result *result, struct er
 {
     const struct stages_options o = { .attributes = attributes, .window = window };
     struct session session = { 0 };
-    int rc = session_open_answers(&session, cli, err);
+    int rc = session_open_linear(&session, cli, err);
     rc = rc ? rc : begin_sweep(cli, session.model, err);
     rc = rc ? rc : stages_many(cli, &session, &o, result, err);
     rc = sweep_end(cli, rc, err);

@@ -170,13 +170,13 @@ static void each_head_adds_what_its_result_does(void **state)
 /* Blocks that normalise the stream: what is in it early is not in it late. */
 static void logits_that_are_no_sum_have_a_lens_and_no_parts(void **state)
 {
-    static const char *const models[] = { "opt_post", "bert", "modernbert" };
+    static const char *const names[] = { "opt_post", "bert", "modernbert" };
     (void)state;
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct fixture f;
         struct err err = { 0 };
         const struct fact_trace_options o = { .answer = -1 };
-        open_fixture(&f, models[i], PRECISION_F32);
+        open_fixture(&f, names[i], PRECISION_F32);
         must(fact_trace_run(&f.trace, f.rt, f.prompt, &o, &err), &err);
         assert_non_null(f.trace.not_attributed);
         assert_true(isnan(f.trace.attribution.heads[0]) && isnan(f.trace.attribution.sum));
