@@ -53,7 +53,7 @@ def weights():
 
 
 def string(text):
-    return struct.pack("<Q", len(text)) + text.encode()
+    return struct.pack("<Q", len(text.encode())) + text.encode()
 
 
 def gguf(kvs, tensors=(), alignment=32, version=3):
@@ -97,6 +97,46 @@ def ggufs():
     raw = (ROOT / "tests/golden/quant/blocks.bin").read_bytes()
     for kind in range(19):
         put("quant", f"type_{kind}", raw[kind * 700:kind * 700 + 700], kind)
+
+
+def gguf_tokenizers():
+    def text(key, value):
+        return (f"tokenizer.ggml.{key}", 8, string(value))
+
+    def texts(key, values):
+        return (f"tokenizer.ggml.{key}", 9, array(8, [string(v) for v in values]))
+
+    def number(key, value):
+        return (f"tokenizer.ggml.{key}", 4, struct.pack("<I", value))
+
+    def truth(key, value):
+        return (f"tokenizer.ggml.{key}", 7, bytes([value]))
+
+    def types(values):
+        return ("tokenizer.ggml.token_type", 9, array(5, [struct.pack("<i", v) for v in values]))
+
+    def scores(values):
+        return ("tokenizer.ggml.scores", 9, array(6, [struct.pack("<f", v) for v in values]))
+
+    words = [*"helo", "\u0120", "he", "ll", "hell", "hello", "\u0120w", "<s>", "</s>"]
+    merges = ["h e", "l l", "he ll", "hell o"]
+    for pre in ["gpt-2", "llama-bpe", "smollm", "qwen2", "falcon", "default"]:
+        put("tokenizer_gguf", f"bpe_{pre}", gguf([text("model", "gpt2"), text("pre", pre), texts("tokens", words),
+            types([1] * 10 + [3, 3]), texts("merges", merges), number("bos_token_id", 10), number("eos_token_id", 11),
+            truth("add_bos_token", 1), truth("add_eos_token", 0)]))
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "\u2581", *"helo", "he", "ll", "\u2581he", "\u2581hello"]
+    kinds = [2, 3, 3] + [6] * 256 + [1] * (len(pieces) - 259)
+    for model in ["llama", "t5"]:
+        put("tokenizer_gguf", f"pieces_{model}", gguf([text("model", model), text("pre", "default"), texts("tokens", pieces),
+            scores([-float(i) for i in range(len(pieces))]), types(kinds), number("bos_token_id", 1), number("eos_token_id", 2),
+            number("unknown_token_id", 0), truth("add_bos_token", 1), truth("add_space_prefix", 1),
+            truth("remove_extra_whitespaces", 0)]))
+    bert = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2581hello", "\u2581h", "e", "ll", "o", "\u2581,"]
+    put("tokenizer_gguf", "bert", gguf([text("model", "bert"), text("pre", "jina-v2-en"), texts("tokens", bert),
+        types([3, 2, 3, 3, 3] + [1] * 6), number("bos_token_id", 2), number("cls_token_id", 2), number("seperator_token_id", 3),
+        number("unknown_token_id", 1), number("padding_token_id", 0), number("mask_token_id", 4)]))
+    put("tokenizer_gguf", "bert_default", gguf([text("model", "bert"), texts("tokens", bert), types([3, 2, 3, 3, 3] + [1] * 6),
+        number("unknown_token_id", 1)]))
 
 
 def vectors():
@@ -279,6 +319,7 @@ def dumps(strata):
 OUT = Path(sys.argv[2])
 weights()
 ggufs()
+gguf_tokenizers()
 vectors()
 configs()
 tokenizers()
