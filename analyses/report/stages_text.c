@@ -348,8 +348,14 @@ void stages_report_text(const void *report, struct strbuf *out)
         return;
     }
     add_stage_lines(r, out);
-    strbuf_addf(out, "answer on top attention %.0f %% of facts (by chance %.0f %%); FFN %.0f %% (%.0f %%)\n",
-                r->all.events[0].mean, r->all.events_chance[0], r->all.events[1].mean, r->all.events_chance[1]);
+    bool chance = !isnan(r->all.events_chance[0]) && !isnan(r->all.events_chance[1]); /* of facts of two answers */
+    strbuf_addf(out, "answer on top attention %.0f %% of facts", r->all.events[0].mean);
+    if (chance)
+        strbuf_addf(out, " (by chance %.0f %%)", r->all.events_chance[0]);
+    strbuf_addf(out, "; FFN %.0f %%", r->all.events[1].mean);
+    if (chance)
+        strbuf_addf(out, " (%.0f %%)", r->all.events_chance[1]);
+    strbuf_addc(out, '\n');
     strbuf_adds(out, "heads         ");
     add_heads(r, TEXT_HEADS, out);
     if (r->ranked.n_variants) {

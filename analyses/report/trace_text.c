@@ -257,7 +257,10 @@ static void add_sums(const struct trace_report *r, struct strbuf *out)
         add_settled(t, out);
         return;
     }
-    strbuf_addf(out, "\nlogit %.4f = embedding %+.4f", t->logit, a->embed + a->pos_embed);
+    strbuf_addf(out, "\nlogit %.4f", t->logit);
+    if (r->model->config.logit_softcap > 0)
+        strbuf_addf(out, " (%.4f before the soft-cap)", a->sum);
+    strbuf_addf(out, " = embedding %+.4f", a->embed + a->pos_embed);
     if (a->bias != 0)
         strbuf_addf(out, ", biases %+.4f", a->bias);
     strbuf_addf(out, ", attention %+.4f, FFN %+.4f", attention, mlp);
