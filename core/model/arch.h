@@ -132,7 +132,7 @@ enum property {
 struct property_key {
     const char *key;
     enum property property;
-    double otherwise; /* where the key is absent or null; NAN: the property stays as it is */
+    double otherwise; /* where the key is absent; NAN, and a number that is null: the property stays as it is */
 };
 
 /* A true/false key that says whether some matrices have a bias. */
@@ -179,7 +179,7 @@ struct arch {
     struct window_rule window;
     enum qkv_order qkv;
     bool gated_mlp, bidirectional, embed_norm, sublayer_norms, qk_norm, qk_norm_whole, qk_gains_by_head, rotary_pairs,
-        alibi_bf16, head_transform;
+        alibi_bf16, alibi_powers, head_transform;
     bool embed_scaled;    /* by sqrt(d_model) */
     bool unscaled_scores; /* GPT-Neo: no 1 / sqrt(d_head) */
     bool gains_less_one;  /* files hold norm gains minus 1 (Gemma); GGUF has them whole */

@@ -64,6 +64,14 @@ static int check_experts(const struct model_config *c, const char *where, struct
     return 0;
 }
 
+/* 2^-(unit times) in the float32 steps of transformers: BLOOM and Falcon take powers of a base, MPT a reciprocal. */
+static float slope_of(const struct arch *arch, double unit, double times)
+{
+    if (arch->alibi_powers)
+        return (float)pow((double)(float)pow(2, -unit), times);
+    return 1 / (float)pow(2, unit * times);
+}
+
 /* ALiBi (Press et al. 2022): slopes 2^(-most i / n) of the next power of two n; MPT and BLOOM fill up alike. */
 static int fill_slopes(struct model *m, struct err *err)
 {
@@ -75,10 +83,10 @@ static int fill_slopes(struct model *m, struct err *err)
     while (power * 2 <= n_heads)
         power *= 2;
     for (size_t i = 0; i < n_heads; i++) {
-        double step = i < power ? most / (double)power * (double)(i + 1)
-                                : most / (double)(2 * power) * (double)(2 * (i - power) + 1);
-        float slope = (float)pow(2, -step);
-        m->alibi[i] = (double)(m->storage->arch->alibi_bf16 ? bf16_to_f32_one(bf16_from_f32_one(slope)) : slope);
+        const struct arch *arch = m->storage->arch;
+        float slope = i < power ? slope_of(arch, most / (double)power, (double)(i + 1))
+                                : slope_of(arch, most / (double)(2 * power), (double)(2 * (i - power) + 1));
+        m->alibi[i] = (double)(arch->alibi_bf16 ? bf16_to_f32_one(bf16_from_f32_one(slope)) : slope);
     }
     return 0;
 }

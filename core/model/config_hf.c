@@ -392,7 +392,8 @@ static int read_property(const struct config_reader *r, const struct property_ke
     bool flag;
     double number;
     int rc;
-    if (k->property == PROPERTY_NONE)
+    if (k->property == PROPERTY_NONE ||
+        (k->property < PROPERTY_PARALLEL && json_is_null(json_object_get(place.object, place.key))))
         return 0;
     if (k->property >= PROPERTY_PARALLEL) {
         rc = json_get_bool_or(place.object, r->name, place.key, k->otherwise != 0, &flag, r->err);

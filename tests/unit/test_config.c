@@ -326,6 +326,48 @@ static void spellings_of_all_versions_are_read(void **state)
     model_free(m);
 }
 
+/* Of 24 heads the last 8, as torch has them: what is rounded to float32, and when, differs. */
+static void alibi_slopes_are_those_of_transformers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config;
+        double wanted[8];
+    } cases[] = {
+        { "{\"model_type\":\"bloom\",\"n_embed\":48,\"n_layer\":1,\"num_attention_heads\":24,\"vocab_size\":9}",
+          { 0x1.ae89fap-1, 0x1.306fe2p-1, 0x1.ae89fcp-2, 0x1.306fe2p-2, 0x1.ae89fep-3, 0x1.306fe4p-3, 0x1.ae89fep-4,
+            0x1.306fe6p-4 } },
+        { "{\"model_type\":\"mpt\",\"d_model\":48,\"n_layers\":1,\"n_heads\":24,\"vocab_size\":9}",
+          { 0x1.ae89fap-1, 0x1.306fe0p-1, 0x1.ae89fap-2, 0x1.306fe0p-2, 0x1.ae89fap-3, 0x1.306fe0p-3, 0x1.ae89fap-4,
+            0x1.306fe0p-4 } },
+        { "{\"model_type\":\"falcon\",\"hidden_size\":48,\"num_hidden_layers\":1,\"num_attention_heads\":24,"
+          "\"vocab_size\":9,\"alibi\":true}",
+          { 0x1.aep-1, 0x1.3p-1, 0x1.aep-2, 0x1.3p-2, 0x1.aep-3, 0x1.3p-3, 0x1.aep-4, 0x1.3p-4 } },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct model *m = accept_config(cases[i].config);
+        for (size_t h = 0; h < 8; h++)
+            if (m->alibi[16 + h] != cases[i].wanted[h])
+                fail_msg("slope %zu of %s is %a, not %a", 16 + h, m->architecture, m->alibi[16 + h],
+                         cases[i].wanted[h]);
+        model_free(m);
+    }
+}
+
+/* A cap that is null is none; one that is absent is the family's. */
+static void null_is_not_absent(void **state)
+{
+    (void)state;
+    static const char base[] = "{\"model_type\":\"gemma2\",\"hidden_size\":8,\"num_hidden_layers\":1,"
+                               "\"num_attention_heads\":4,\"intermediate_size\":8,\"vocab_size\":9}";
+    struct model *m = accept_config(base);
+    assert_true(m->config.attn_softcap == 50 && m->config.logit_softcap == 30);
+    model_free(m);
+    m = accept_change(base, "{\"attn_logit_softcapping\":null,\"final_logit_softcapping\":null}");
+    assert_true(m->config.attn_softcap == 0 && m->config.logit_softcap == 0);
+    model_free(m);
+}
+
 /* Dropouts, special tokens, training and serving keys change nothing. */
 static void harmless_keys_are_ignored(void **state)
 {
@@ -477,6 +519,8 @@ int main(void)
         cmocka_unit_test(configs_from_the_hub_are_read),
         cmocka_unit_test(rotary_frequencies_are_those_of_transformers),
         cmocka_unit_test(spellings_of_all_versions_are_read),
+        cmocka_unit_test(alibi_slopes_are_those_of_transformers),
+        cmocka_unit_test(null_is_not_absent),
         cmocka_unit_test(harmless_keys_are_ignored),
         cmocka_unit_test(keys_that_change_the_mathematics_are_refused_by_name),
         cmocka_unit_test(rope_settings_are_checked),
