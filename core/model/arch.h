@@ -32,6 +32,10 @@
     X(POSITIONS, "position_embd")                                                                                      \
     X(TYPES, "token_types")                                                                                            \
     X(EMBED_NORM, "token_embd_norm")                                                                                   \
+    X(RELATIVE, "")                                                                                                    \
+    X(RELATIVE_NORM, "")                                                                                               \
+    X(POSITION_Q, "")                                                                                                  \
+    X(POSITION_K, "")                                                                                                  \
     X(PROJECT_IN, "")                                                                                                  \
     X(LN1, "blk.*.attn_norm")                                                                                          \
     X(QKV, "blk.*.attn_qkv")                                                                                           \
@@ -81,7 +85,7 @@ enum role {
 #define ROLES_MLP (ROLE_BIT(GATE) | ROLE_BIT(UP) | ROLE_BIT(DOWN))
 #define ROLES_NORMS                                                                                                    \
     (ROLE_BIT(EMBED_NORM) | ROLE_BIT(LN1) | ROLE_BIT(LN2) | ROLE_BIT(LN_FINAL) | ROLE_BIT(HEAD_NORM) |                 \
-     ROLE_BIT(LN1_POST) | ROLE_BIT(LN2_POST))
+     ROLE_BIT(LN1_POST) | ROLE_BIT(LN2_POST) | ROLE_BIT(RELATIVE_NORM))
 
 /* Names of config.json keys; NULL where the family has no such key and the default always holds. */
 struct config_keys {
@@ -115,6 +119,9 @@ enum property {
     PROPERTY_PAD_TOKEN,    /* positions count from the row after this id's: RoBERTa */
     PROPERTY_LAYER_GROUPS, /* consecutive layers share the weights of one of so many groups: ALBERT */
     PROPERTY_MUST_BE_ONE,  /* another number is not supported */
+    PROPERTY_MUST_BE_ZERO,
+    PROPERTY_MUST_BE_D_MODEL,
+    PROPERTY_MUST_BE_D_HEAD,
     /* true or false */
     PROPERTY_PARALLEL,
     PROPERTY_PRE_NORM, /* false: a post-norm block without final norm (OPT-350m) */

@@ -332,6 +332,12 @@ static int set_number(const struct config_reader *r, enum property property, con
         return rc || r->m->storage->layer_groups ? rc : wrong_number(r, key, x);
     case PROPERTY_MUST_BE_ONE:
         return x == 1 ? 0 : not_supported(r, key);
+    case PROPERTY_MUST_BE_ZERO:
+        return x == 0 ? 0 : not_supported(r, key);
+    case PROPERTY_MUST_BE_D_MODEL:
+        return x == (double)c->d_model ? 0 : not_supported(r, key);
+    case PROPERTY_MUST_BE_D_HEAD:
+        return x == (double)c->d_head ? 0 : not_supported(r, key);
     case PROPERTY_ROPE_LAYERS:
         if ((rc = take_size(r, key, x, MAX_LAYERS, &size)))
             return rc;
@@ -465,6 +471,49 @@ static int read_rest(const struct config_reader *r)
     return read_properties(r, false);
 }
 
+/* "p2c|c2p" or a list of them. */
+static bool names_kind(const json_t *kinds, const char *kind)
+{
+    size_t i;
+    json_t *entry;
+    if (json_is_string(kinds))
+        return strstr(json_string_value(kinds), kind);
+    json_array_foreach(kinds, i,
+                       entry) if (json_is_string(entry) && !strcmp(json_string_value(entry), kind)) return true;
+    return false;
+}
+
+/* DeBERTa; a number below 1 is none. */
+static int read_relative(const struct config_reader *r)
+{
+    struct model_config *c = &r->m->config;
+    struct relative_positions *p = &c->relative;
+    const json_t *kinds = json_object_get(r->json, "pos_att_type");
+    const char *norm = NULL;
+    double longest, buckets;
+    int rc = json_get_number_or(r->json, r->name, "max_relative_positions", -1, &longest, r->err);
+    rc = rc ? rc : json_get_number_or(r->json, r->name, "position_buckets", -1, &buckets, r->err);
+    rc = rc ? rc : json_get_bool_or(r->json, r->name, "share_att_key", false, &p->shared, r->err);
+    rc = rc ? rc : json_get_string(r->json, r->name, "norm_rel_ebd", &norm, r->err);
+    rc =
+        rc ? rc
+           : take_size(r, "max_relative_positions", longest < 1 ? (double)c->n_ctx : longest, MAX_CONTEXT, &p->longest);
+    rc = rc ? rc : take_size(r, "position_buckets", buckets < 1 ? 0 : buckets, MAX_CONTEXT, &p->buckets);
+    if (rc)
+        return rc;
+    if (p->buckets == 1 || (p->buckets && p->longest - 1 <= p->buckets / 2))
+        return wrong_number(r, "position_buckets", buckets);
+    p->span = p->buckets ? p->buckets : p->longest;
+    p->normalised = norm && strstr(norm, "layer_norm");
+    p->to_position = names_kind(kinds, "c2p");
+    p->from_position = names_kind(kinds, "p2c");
+    double factor = 1 + p->to_position + p->from_position;
+    for (size_t l = 0; l < c->n_layers; l++)
+        r->m->layers[l].attn_scale = c->attn_scale / sqrt(factor);
+    c->attn_scale /= sqrt(factor);
+    return 0;
+}
+
 int config_from_json(struct model *m, const json_t *config, const char *name, struct err *err)
 {
     const char *type;
@@ -483,6 +532,8 @@ int config_from_json(struct model *m, const json_t *config, const char *name, st
                        type, model_known_families());
     if ((rc = refuse_unknown_mathematics(&r)) || (rc = config_begin(m, r.arch, err)) || (rc = read_sizes(&r)) ||
         (rc = read_rest(&r)) || (rc = config_finish(m, name, err)))
+        return rc;
+    if (m->config.position == POSITION_RELATIVE && (rc = read_relative(&r)))
         return rc;
     if (m->config.position == POSITION_ROTARY && (rc = config_read_ropes(&r)))
         return rc;

@@ -63,6 +63,18 @@ struct rope {
     size_t longer;
 };
 
+/*
+ * DeBERTa's disentangled attention (He et al. 2021): scores = attn_scale (q.k + q.K[d] + k.Q[d]), K and Q a table of
+ * distances through the key and query projections; d the bucket of query - key, plus span, in the table.
+ */
+struct relative_positions {
+    size_t span;                     /* the table has 2 span rows */
+    size_t buckets, longest;         /* logarithmic buckets of distances up to longest - 1; 0: none */
+    bool to_position, from_position; /* c2p: q.K[d]; p2c: k.Q[d] */
+    bool shared;                     /* K and Q by the projections of the content, else by their own */
+    bool normalised;                 /* the table, before it is projected */
+};
+
 struct model_config {
     size_t n_layers, n_heads, n_kv_heads, d_model, d_head, d_mlp, d_vocab, n_ctx;
     size_t d_embed; /* width of the token embedding and of what the unembedding reads: d_model unless projected */
@@ -73,12 +85,13 @@ struct model_config {
     enum norm_kind norm;
     double norm_eps;
     enum position_kind position;
-    size_t position_offset; /* row of pos_embed that position 0 takes: OPT, RoBERTa */
-    size_t n_token_types;   /* rows of the token type table; every token is of type 0 */
-    bool embed_norm;        /* the embedding is normalised before block 0 */
-    bool bidirectional;     /* an encoder: every query sees every key */
-    size_t rotary_dims;     /* leading dims of a head that rotate; 0 without rotary */
-    bool rotary_pairs;      /* neighbours x[2i], x[2i+1] rotate (GPT-J, Cohere), not x[i], x[i + rotary_dims/2] */
+    size_t position_offset;             /* row of pos_embed that position 0 takes: OPT, RoBERTa */
+    struct relative_positions relative; /* where position is POSITION_RELATIVE */
+    size_t n_token_types;               /* rows of the token type table; every token is of type 0 */
+    bool embed_norm;                    /* the embedding is normalised before block 0 */
+    bool bidirectional;                 /* an encoder: every query sees every key */
+    size_t rotary_dims;                 /* leading dims of a head that rotate; 0 without rotary */
+    bool rotary_pairs; /* neighbours x[2i], x[2i+1] rotate (GPT-J, Cohere), not x[i], x[i + rotary_dims/2] */
     enum activation activation, head_activation; /* head: of a masked-LM head */
     bool gated_mlp;                              /* post = act(pre) * pre_linear */
     bool tied;                                   /* unembedding = embedding */
@@ -137,11 +150,13 @@ struct layer {
     struct matrix q, k, v,
         o; /* [n_heads*d_head, d_model], [n_kv_heads*d_head, d_model] x2, [d_model, n_heads*d_head] */
     const float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL where there is none */
-    struct mlp_weights mlp;                         /* of the shared expert where there are experts */
-    struct matrix router;                           /* [n_experts, d_model] */
-    struct mlp_weights *experts;                    /* [n_experts] or NULL */
-    struct matrix shared_gate;                      /* [1, d_model]: sigmoid of it weighs the shared expert */
-    double attn_scale;                              /* config.attn_scale; GPT-2 may divide by the layer's number */
+    struct matrix position_q, position_k;           /* relative positions, unless shared */
+    const float *position_q_bias, *position_k_bias;
+    struct mlp_weights mlp;      /* of the shared expert where there are experts */
+    struct matrix router;        /* [n_experts, d_model] */
+    struct mlp_weights *experts; /* [n_experts] or NULL */
+    struct matrix shared_gate;   /* [1, d_model]: sigmoid of it weighs the shared expert */
+    double attn_scale;           /* config.attn_scale; GPT-2 may divide by the layer's number */
     size_t window; /* keys a query sees, itself included; bidirectional: on either side, itself too. 0 = all */
     size_t rope;   /* number of its rotary angles, or NO_ROPE */
 };
@@ -159,6 +174,8 @@ struct model {
     const float *embed;      /* [d_vocab, d_embed] */
     const float *pos_embed;  /* [n_ctx + position_offset, width of hook_embed] or NULL */
     const float *type_embed; /* [n_token_types, width of hook_embed] or NULL */
+    const float *relative;   /* [2 span, d_model] table of distances or NULL */
+    struct norm_weights relative_norm;
     struct norm_weights embed_norm;
     struct matrix project_in; /* [d_model, d_embed] or data NULL */
     const float *project_in_bias;

@@ -310,6 +310,12 @@ static int bind_attention(struct binder *b, struct layer *w)
         rc = bind_gain(b, ROLE_Q_NORM, by_head ? c->n_heads : 1, shared ? c->d_head : n_q, &w->q_norm);
         rc = rc ? rc : bind_gain(b, ROLE_K_NORM, by_head ? c->n_kv_heads : 1, shared ? c->d_head : n_kv, &w->k_norm);
     }
+    if (!rc && c->position == POSITION_RELATIVE && !c->relative.shared) {
+        if (c->relative.from_position)
+            rc = bind_matrix(b, ROLE_POSITION_Q, n_q, c->d_model, as_they_are, &w->position_q, &w->position_q_bias);
+        if (!rc && c->relative.to_position)
+            rc = bind_matrix(b, ROLE_POSITION_K, n_kv, c->d_model, as_they_are, &w->position_k, &w->position_k_bias);
+    }
     return rc ? rc : bind_matrix(b, ROLE_O, c->d_model, n_q, as_they_are, &w->o, &w->o_bias);
 }
 
@@ -463,6 +469,10 @@ static int bind_embedding(struct binder *b)
     int rc = bind_vocabulary(b);
     if (!rc && c->position == POSITION_LEARNED)
         rc = bind_table(b, ROLE_POSITIONS, c->n_ctx + c->position_offset, width, &m->pos_embed);
+    if (!rc && c->position == POSITION_RELATIVE)
+        rc = bind_table(b, ROLE_RELATIVE, 2 * c->relative.span, c->d_model, &m->relative);
+    if (!rc && c->position == POSITION_RELATIVE && c->relative.normalised)
+        rc = bind_gain(b, ROLE_RELATIVE_NORM, 1, c->d_model, &m->relative_norm);
     if (!rc && c->n_token_types)
         rc = bind_table(b, ROLE_TYPES, c->n_token_types, width, &m->type_embed);
     if (!rc && c->embed_norm)

@@ -125,6 +125,9 @@ static void scores(const struct attention *a, const struct sequence *sequence, c
     for (size_t i = 0; i < n; i++) {
         size_t query = position(a, first + i);
         struct range own = visible(a, sequence, query, query);
+        if (c->position == POSITION_RELATIVE)
+            add_distances(a->p, a->layer, head, query, q + i * q_stride, h->k + (own.first - h->first) * h->stride,
+                          h->stride, own, s + i * stride + own.first - keys.first);
         adjust_scores(a, head, query, own, s + i * stride + own.first - keys.first);
         for (size_t j = keys.first; j < own.first; j++)
             s[i * stride + j - keys.first] = -(real)INFINITY;

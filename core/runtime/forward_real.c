@@ -301,6 +301,8 @@ static int attention(struct pass *p, size_t l, struct err *err)
     keep_key_rows(p);
     if (l == p->last_layer)
         narrow_rows(p);
+    if (c->position == POSITION_RELATIVE)
+        project_distances(p, l);
     if ((rc = attend(p, l, err)))
         return rc;
     if ((rc = visit_rows(p, SITE_Z, l, p->b.z, 0, p->n_rows, NULL, err)) || p->finished)

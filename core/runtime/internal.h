@@ -59,6 +59,8 @@ struct buffers {
     void *result;  /* [CHUNK_ROWS, n_heads or n_experts, d_model], where that result site is touched */
     void *experts; /* [rows, n_experts] weights of the experts */
     void *gathered, *gathered_out; /* [rows, d_model] of one expert */
+    void *distances;               /* [2 longest - 1, d_model] table of relative positions, normalised */
+    void *distance_q, *distance_k; /* [2 longest - 1, n_heads * d_head] through the layer's projections */
     size_t *gathered_rows;         /* [rows] */
     void *final, *logits;          /* [final rows, d_model], [CHUNK_ROWS, d_vocab] */
     void *head;                    /* [final rows, d_embed], where the head transforms */

@@ -19,6 +19,8 @@
 #define attention_out REAL_NAME(attention_out)
 #define mlp_output REAL_NAME(mlp_output)
 #define sublayer_output REAL_NAME(sublayer_output)
+#define project_distances REAL_NAME(project_distances)
+#define add_distances REAL_NAME(add_distances)
 #define finish_logits REAL_NAME(finish_logits)
 #define visit_rows REAL_NAME(visit_rows)
 #define visit_edges REAL_NAME(visit_edges)
@@ -83,6 +85,11 @@ struct sublayer {
 };
 extern const struct sublayer attention_out, mlp_output;
 int sublayer_output(struct pass *p, size_t layer, const struct sublayer *s, struct err *err);
+
+/* relative_real.c: the layer's queries and keys of distances; what they add to a query's scores of keys k. */
+void project_distances(struct pass *p, size_t l);
+void add_distances(const struct pass *p, size_t l, size_t head, size_t query, const real *q, const real *k,
+                   size_t k_stride, struct range keys, real *s);
 
 /* Factor and soft-cap of logits (Gemma 2, Cohere, Granite), in place. */
 void finish_logits(const struct model_config *c, real *logits, size_t n);

@@ -39,6 +39,10 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
     b->experts = carve(base, &used, expert_rows * c->n_experts, real);
     b->gathered = carve(base, &used, expert_rows * c->d_model, real);
     b->gathered_out = carve(base, &used, expert_rows * c->d_model, real);
+    size_t distances = c->position == POSITION_RELATIVE ? 2 * s->longest : 0;
+    b->distances = carve(base, &used, distances * c->d_model, real);
+    b->distance_q = carve(base, &used, distances * query, real);
+    b->distance_k = carve(base, &used, distances * query, real);
     b->edges = carve(base, &used, s->edges ? c->n_heads * s->longest * s->longest : 0, real);
     b->result = carve(base, &used, s->result ? CHUNK_ROWS * results * c->d_model : 0, real);
     b->final = carve(base, &used, s->final_rows * c->d_model, real);
@@ -52,8 +56,9 @@ size_t pass_lay_out(struct buffers *b, const struct model_config *c, enum precis
     b->value = carve(base, &used, s->logits && c->d_vocab > value ? c->d_vocab : value, real);
     /* A replay also puts together the keys and values of one head there. */
     size_t scores = (QUERY_BLOCK + (s->replay ? 2 * c->d_head : 0)) * s->longest * real;
-    size_t product = precision == PRECISION_F64 ? WIDEN_ROWS * widest * sizeof(double)
-                                                : gemm_scratch(s->rows, widest) * sizeof(float);
+    size_t product = precision == PRECISION_F64
+                         ? WIDEN_ROWS * widest * sizeof(double)
+                         : gemm_scratch(s->rows > distances ? s->rows : distances, widest) * sizeof(float);
     b->scratch_bytes = ((scores > product ? scores : product) + 63) & ~(size_t)63;
     b->scratch = carve(base, &used, (size_t)n_threads, b->scratch_bytes);
 

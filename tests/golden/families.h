@@ -83,7 +83,9 @@
     X("distilbert", GOLDEN_BOUND)                                                                                      \
     X("albert", GOLDEN_BOUND)                                                                                          \
     X("electra", GOLDEN_BOUND)                                                                                         \
-    X("modernbert", GOLDEN_BOUND)
+    X("modernbert", GOLDEN_BOUND)                                                                                      \
+    X("deberta_v2", GOLDEN_BOUND)                                                                                      \
+    X("deberta_v2_b", GOLDEN_BOUND)
 #define GOLDEN_ALL(X) GOLDEN_MODELS_OF_FORMATS(X) GOLDEN_FAMILIES(X) GOLDEN_HUB(X) GOLDEN_ENCODERS(X)
 
 #endif

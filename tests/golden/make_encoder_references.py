@@ -8,6 +8,7 @@ The truth is a plain fp64 forward pass over the modules of the transformers mode
 the same tensor of its own fp64 run (embeddings, every block's output, attention patterns, logits), both must agree to
 rounding. Files are as make_model_references.py says.
 """
+import contextlib
 import json
 import math
 import pathlib
@@ -17,10 +18,11 @@ import numpy as np
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
-from transformers import (AlbertConfig, AlbertForMaskedLM, BertConfig, BertForMaskedLM, DistilBertConfig,
-                          DistilBertForMaskedLM, ElectraConfig, ElectraForMaskedLM, ModernBertConfig,
+from transformers import (AlbertConfig, AlbertForMaskedLM, BertConfig, BertForMaskedLM, DebertaV2Config,
+                          DebertaV2ForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, ElectraConfig, ElectraForMaskedLM, ModernBertConfig,
                           ModernBertForMaskedLM, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
                           XLMRobertaForMaskedLM)
+from transformers.models.deberta_v2 import modeling_deberta_v2
 from transformers.models.modernbert import modeling_modernbert
 
 from fp64_sites import NoFloat32, base_frequencies, close, widen
@@ -30,6 +32,7 @@ OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).
 
 widen(modeling_modernbert, "eager_attention_forward")
 widen(modeling_modernbert, "apply_rotary_pos_emb")
+widen(modeling_deberta_v2, "scaled_size_sqrt")
 
 
 def angles_of(config, layer, length):
@@ -54,6 +57,14 @@ def bert_layer(layer):
     a = layer.attention
     return dict(q=a.self.query, k=a.self.key, v=a.self.value, o=a.output.dense, ln1=a.output.LayerNorm,
                 up=layer.intermediate.dense, down=layer.output.dense, ln2=layer.output.LayerNorm)
+
+
+def deberta_layer(layer):
+    a = layer.attention
+    return dict(q=a.self.query_proj, k=a.self.key_proj, v=a.self.value_proj, o=a.output.dense, ln1=a.output.LayerNorm,
+                up=layer.intermediate.dense, down=layer.output.dense, ln2=layer.output.LayerNorm,
+                position_q=getattr(a.self, "pos_query_proj", a.self.query_proj),
+                position_k=getattr(a.self, "pos_key_proj", a.self.key_proj))
 
 
 def distilbert_layer(layer):
@@ -99,6 +110,14 @@ def roles(model):
                   final=body.final_norm, dense=model.head.dense, head_norm=model.head.norm, unembed=model.decoder,
                   act=ACTIVATIONS[config.hidden_activation], head_act=ACTIVATIONS[config.classifier_activation],
                   eps=config.norm_eps, rotary=True)
+        return r
+    if family == "deberta-v2":
+        e, p = model.deberta.embeddings, model.cls.predictions
+        r |= dict(embed=e.word_embeddings, embed_norm=e.LayerNorm, pos=None, types=getattr(e, "token_type_embeddings", None),
+                  layers=[deberta_layer(x) for x in model.deberta.encoder.layer],
+                  blocks=list(model.deberta.encoder.layer), dense=p.transform.dense, head_norm=p.transform.LayerNorm,
+                  unembed=p.decoder, act=ACTIVATIONS[config.hidden_act], head_act=ACTIVATIONS[config.hidden_act],
+                  distances=model.deberta.encoder.get_rel_embedding())
         return r
     body = getattr(model, "distilbert", None) or getattr(model, "roberta", None) or getattr(
         model, "albert", None) or getattr(model, "electra", None) or getattr(model, "bert", None) or model
@@ -156,6 +175,17 @@ def head(r, x, sites=None):
     return r["unembed"](x).reshape(*shape[:-1], -1)
 
 
+def bucket(distance, config):
+    """DeBERTa-v2's logarithmic buckets."""
+    size, middle = abs(distance), getattr(config, "position_buckets", -1) // 2
+    longest = config.max_relative_positions if config.max_relative_positions > 0 else config.max_position_embeddings
+    if middle <= 0 or size <= middle:
+        return distance
+    f = np.float32
+    log = math.ceil(np.log(f(size) / f(middle)) / np.log(f((longest - 1) / middle)) * f(middle - 1)) + middle
+    return log if distance > 0 else -log
+
+
 def attention(sites, b, r, layer, x, number, config):
     T, H = len(x), r["heads"]
     q, k, v = (layer[name](x).reshape(T, H, -1) for name in "qkv")
@@ -173,7 +203,18 @@ def attention(sites, b, r, layer, x, number, config):
         if config.layer_types[number] == "sliding_attention":
             distance = torch.arange(T)[:, None] - torch.arange(T)[None]
             visible = distance.abs() <= config.local_attention // 2
-    scores = torch.einsum("qhd,khd->hqk", q, k) / math.sqrt(q.shape[-1])
+    scores, factor = torch.einsum("qhd,khd->hqk", q, k), 1
+    if "distances" in r:
+        # Every pair's own vector, by the bucket of its distance (float32, as in training).
+        table, span = r["distances"], len(r["distances"]) // 2
+        row = [[min(max(bucket(i - j, config) + span, 0), 2 * span - 1) for j in range(T)] for i in range(T)]
+        if "c2p" in config.pos_att_type:
+            far_k = layer["position_k"](table).reshape(2 * span, H, -1)[torch.tensor(row)]
+            scores, factor = scores + torch.einsum("qhd,qkhd->hqk", q, far_k), factor + 1
+        if "p2c" in config.pos_att_type:
+            far_q = layer["position_q"](table).reshape(2 * span, H, -1)[torch.tensor(row)]
+            scores, factor = scores + torch.einsum("khd,qkhd->hqk", k, far_q), factor + 1
+    scores = scores / math.sqrt(q.shape[-1] * factor)
     scores = scores.masked_fill(~visible, -math.inf)
     pattern = scores.softmax(-1)
     z = torch.einsum("hqk,khd->qhd", pattern, v)
@@ -236,7 +277,9 @@ def encode(r, config, tokens):
 def sites_of(model, tokens):
     """The plain pass, and transformers' own run beside it."""
     r, config = roles(model), model.config
-    with torch.no_grad(), NoFloat32():
+    # DeBERTa's buckets are made from float32 logarithms.
+    exact = contextlib.nullcontext() if "distances" in r else NoFloat32()
+    with torch.no_grad(), exact:
         sites, outputs = encode(r, config, tokens)
         seen = []
         handles = [block.register_forward_hook(lambda _, __, out: seen.append(out[0] if isinstance(out, tuple) else out))
@@ -378,6 +421,16 @@ def albert():
         rows=([0], [], [6], [18], [66]))
 
 
+def deberta():
+    """Logarithmic buckets, the content's projections; b: projections of their own, one direction, nothing normalised."""
+    make("deberta_v2", DebertaV2ForMaskedLM(DebertaV2Config(
+        **SIZES, relative_attention=True, position_buckets=8, norm_rel_ebd="layer_norm", share_att_key=True,
+        pos_att_type="p2c|c2p", position_biased_input=False, layer_norm_eps=1e-5)), 28)
+    make("deberta_v2_b", DebertaV2ForMaskedLM(DebertaV2Config(
+        **SIZES, relative_attention=True, max_relative_positions=6, type_vocab_size=2, pos_att_type=["c2p", "p2c"],
+        position_biased_input=False)), 29, rows=([0], [], [6], [], [66]))
+
+
 def electra():
     """The embedding is wider than the stream, as in the hub's base generator."""
     make("electra", ElectraForMaskedLM(ElectraConfig(**SIZES, embedding_size=28)), 26)
@@ -396,5 +449,5 @@ if __name__ == "__main__":
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    for build in (bert, roberta, xlm_roberta, distilbert, albert, electra, modernbert):
+    for build in (bert, roberta, xlm_roberta, distilbert, albert, electra, modernbert, deberta):
         build()

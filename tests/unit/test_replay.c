@@ -27,7 +27,7 @@
  */
 static const char *const models[] = { MODELS "llama_a",  MODELS "mistral",    MODELS "gpt2",   MODELS "qwen2",
                                       MODELS "albert",   MODELS "modernbert", MODELS "cohere", MODELS "gemma2",
-                                      MODELS "opt_post", MODELS "mixtral",    MODELS "bloom" };
+                                      MODELS "opt_post", MODELS "mixtral",    MODELS "bloom",  MODELS "deberta_v2" };
 enum { N_MODELS = sizeof models / sizeof *models, N_PROMPTS = 4, MOST_TOKENS = 24, N_VARIANTS = 60 };
 
 static struct pool *pool;
