@@ -1,5 +1,6 @@
 /* Heads as HDF5, format "strata-heads", version 1. */
 #include "analyses/report/heads_report.h"
+#include "analyses/report/known_facts_h5.h"
 #include "core/base/mem.h"
 
 #include <math.h>
@@ -8,48 +9,15 @@
 
 static int put_attributes(const struct heads_report *r, const struct h5_file *f, struct err *err)
 {
-    const struct known_facts *k = r->facts;
-    const struct {
-        const char *name, *text;
-    } texts[] = { { "position", "last" },
-                  { "against", r->against },
-                  { "ablation_mode", r->ablation.mode == ABLATION_MEAN ? "mean" : "zero" },
-                  { "ablation_at", r->ablation.everywhere ? "all" : "last" },
-                  { "ablation_ranked_by", heads_ranking_name(r->ranking) } };
-    const struct {
-        const char *name;
-        size_t value;
-    } numbers[] = { { "facts_given", k->n_given },     { "facts_known", k->n_known },
-                    { "facts_unknown", k->n_unknown }, { "facts_without_answer", k->n_without_answer },
-                    { "facts_measured", k->n },        { "n_subjects", r->n_subjects },
-                    { "own_answer", k->own_answer },   { "ablation_draws", r->ranked.n_draws } };
-    int rc = 0;
-    for (size_t i = 0; !rc && i < sizeof texts / sizeof *texts; i++)
-        rc = h5_put_text(f, f->id, texts[i].name, texts[i].text, err);
-    for (size_t i = 0; !rc && i < sizeof numbers / sizeof *numbers; i++)
-        rc = h5_put_int(f, f->id, numbers[i].name, (int64_t)numbers[i].value, err);
-    return rc;
-}
-
-static int put_facts(const struct heads_report *r, const struct h5_file *f, struct err *err)
-{
-    const struct known_facts *k = r->facts;
-    const hsize_t n[] = { k->n };
-    const char **texts = mem_array(k->n, sizeof *texts);
-    int rc = texts ? 0 : err_nomem(err, "the facts");
-    const char *const names[] = { "/facts/id", "/facts/prompt", "/facts/subject", "/facts/answer", "/facts/relation" };
-    for (size_t t = 0; !rc && t < sizeof names / sizeof *names; t++) {
-        for (size_t i = 0; i < k->n; i++) {
-            const struct prepared *p = k->facts[i];
-            const char *const of[] = { p->id, p->text, p->subject, p->answer, p->relation };
-            texts[i] = of[t];
-        }
-        rc = h5_put_array(f, names[t], STORE_TEXT, 1, n, texts, err);
-    }
-    free(texts);
-    rc = rc ? rc : h5_put_array(f, "/facts/answer_token", STORE_I32, 1, n, k->answers, err);
-    rc = rc ? rc : h5_put_array(f, "/facts/rank", STORE_I32, 1, n, k->rank, err);
-    return rc ? rc : h5_put_array(f, "/facts/prob", STORE_F64, 1, n, k->prob, err);
+    const struct h5_setting settings[] = { { "position", "last", 0 },
+                                           { "against", r->against, 0 },
+                                           { "ablation_mode", r->ablation.mode == ABLATION_MEAN ? "mean" : "zero", 0 },
+                                           { "ablation_at", r->ablation.everywhere ? "all" : "last", 0 },
+                                           { "ablation_ranked_by", heads_ranking_name(r->ranking), 0 },
+                                           { "n_subjects", NULL, (int64_t)r->n_subjects },
+                                           { "ablation_draws", NULL, (int64_t)r->ranked.n_draws } };
+    int rc = h5_put_settings(f, settings, sizeof settings / sizeof *settings, err);
+    return rc ? rc : known_facts_put_counts(r->facts, f, err);
 }
 
 static int put_attribution(const struct heads_report *r, const struct h5_file *f, struct err *err)
@@ -174,7 +142,7 @@ int heads_report_put(const void *report, const struct h5_file *f, struct err *er
 {
     const struct heads_report *r = report;
     int rc = put_attributes(r, f, err);
-    rc = rc ? rc : put_facts(r, f, err);
+    rc = rc ? rc : known_facts_put(r->facts, f, err);
     rc = rc ? rc : put_attribution(r, f, err);
     rc = rc ? rc : put_patterns(r, f, err);
     rc = rc ? rc : put_singles(r, f, err);

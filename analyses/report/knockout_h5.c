@@ -6,29 +6,21 @@
 
 static int put_attributes(const struct knockout_report *r, const struct h5_file *f, struct err *err)
 {
-    const struct {
-        const char *name, *text;
-    } texts[] = { { "answer", r->own_answer ? "own" : "fact" },
-                  { "blocked", "last<-keys, all heads, -inf before the softmax; no key left: a pattern of zeros" },
-                  { "window_rule", "max(0, l - w/2) .. min(n_layers, l + ceil(w/2)) - 1" },
-                  { "band", "95 % percentile bootstrap over subjects" } };
-    const struct {
-        const char *name;
-        size_t value;
-    } numbers[] = { { "window", r->window },
-                    { "known_only", r->known_only },
-                    { "spare_first", r->spare_first },
-                    { "subject_at_0", r->n_first },
-                    { "facts_given", r->n_given },
-                    { "facts_known", r->n_known },
-                    { "prompts_without_answer", r->n_without_answer },
-                    { "n_subjects", r->n_subjects } };
-    int rc = 0;
-    for (size_t i = 0; !rc && i < sizeof texts / sizeof *texts; i++)
-        rc = h5_put_text(f, f->id, texts[i].name, texts[i].text, err);
-    for (size_t i = 0; !rc && i < sizeof numbers / sizeof *numbers; i++)
-        rc = h5_put_int(f, f->id, numbers[i].name, (int64_t)numbers[i].value, err);
-    return rc;
+    const struct h5_setting settings[] = {
+        { "answer", r->own_answer ? "own" : "fact", 0 },
+        { "blocked", "last<-keys, all heads, -inf before the softmax; no key left: a pattern of zeros", 0 },
+        { "window_rule", "max(0, l - w/2) .. min(n_layers, l + ceil(w/2)) - 1", 0 },
+        { "band", "95 % percentile bootstrap over subjects", 0 },
+        { "window", NULL, (int64_t)r->window },
+        { "known_only", NULL, r->known_only },
+        { "spare_first", NULL, r->spare_first },
+        { "subject_at_0", NULL, (int64_t)r->n_first },
+        { "facts_given", NULL, (int64_t)r->n_given },
+        { "facts_known", NULL, (int64_t)r->n_known },
+        { "prompts_without_answer", NULL, (int64_t)r->n_without_answer },
+        { "n_subjects", NULL, (int64_t)r->n_subjects },
+    };
+    return h5_put_settings(f, settings, sizeof settings / sizeof *settings, err);
 }
 
 static int put_fact_texts(const struct knockout_report *r, const struct h5_file *f, struct err *err)

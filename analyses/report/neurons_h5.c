@@ -1,4 +1,5 @@
 /* Neurons as HDF5, format "strata-neurons", version 1. */
+#include "analyses/report/known_facts_h5.h"
 #include "analyses/report/neurons_report.h"
 #include "core/base/mem.h"
 
@@ -7,48 +8,23 @@
 
 static int put_attributes(const struct neurons_report *r, const struct h5_file *f, struct err *err)
 {
-    const struct known_facts *k = r->facts;
-    const struct {
-        const char *name, *text;
-    } texts[] = { { "tokens_norm", r->norm == NEURON_TOKENS_GEVA ? "geva" : "gain" },
-                  { "position", "last" },
-                  { "against", r->against } };
-    const struct {
-        const char *name;
-        size_t value;
-    } numbers[] = { { "facts_given", k->n_given },      { "facts_known", k->n_known },
-                    { "facts_unknown", k->n_unknown },  { "facts_without_answer", k->n_without_answer },
-                    { "facts_measured", k->n },         { "own_answer", k->own_answer },
-                    { "paraphrase_pairs", r->n_pairs }, { "ablation_draws", r->ablation.n_draws } };
-    int rc = 0;
-    for (size_t i = 0; !rc && i < sizeof texts / sizeof *texts; i++)
-        rc = h5_put_text(f, f->id, texts[i].name, texts[i].text, err);
-    for (size_t i = 0; !rc && i < sizeof numbers / sizeof *numbers; i++)
-        rc = h5_put_int(f, f->id, numbers[i].name, (int64_t)numbers[i].value, err);
-    return rc;
+    const struct h5_setting settings[] = { { "tokens_norm", r->norm == NEURON_TOKENS_GEVA ? "geva" : "gain", 0 },
+                                           { "position", "last", 0 },
+                                           { "against", r->against, 0 },
+                                           { "paraphrase_pairs", NULL, (int64_t)r->n_pairs },
+                                           { "ablation_draws", NULL, (int64_t)r->ablation.n_draws } };
+    int rc = h5_put_settings(f, settings, sizeof settings / sizeof *settings, err);
+    return rc ? rc : known_facts_put_counts(r->facts, f, err);
 }
 
 static int put_facts(const struct neurons_report *r, const struct h5_file *f, struct err *err)
 {
-    const struct known_facts *k = r->facts;
-    const hsize_t n[] = { k->n };
-    const char *const names[] = { "/facts/id", "/facts/prompt", "/facts/subject", "/facts/answer", "/facts/relation" };
-    const char **texts = mem_array(k->n, sizeof *texts);
-    int32_t *group = mem_array(k->n, sizeof *group);
-    int rc = texts && group ? 0 : err_nomem(err, "the facts");
-    for (size_t t = 0; !rc && t < sizeof names / sizeof *names; t++) {
-        for (size_t i = 0; i < k->n; i++) {
-            const struct prepared *p = k->facts[i];
-            const char *const of[] = { p->id, p->text, p->subject, p->answer, p->relation };
-            texts[i] = of[t];
-            group[i] = (int32_t)r->group[i];
-        }
-        rc = h5_put_array(f, names[t], STORE_TEXT, 1, n, texts, err);
-    }
-    rc = rc ? rc : h5_put_array(f, "/facts/answer_token", STORE_I32, 1, n, k->answers, err);
-    rc = rc ? rc : h5_put_array(f, "/facts/prob", STORE_F64, 1, n, k->prob, err);
+    const hsize_t n[] = { r->facts->n };
+    int32_t *group = mem_array(r->facts->n, sizeof *group);
+    int rc = group ? known_facts_put(r->facts, f, err) : err_nomem(err, "the facts");
+    for (size_t i = 0; group && i < r->facts->n; i++)
+        group[i] = (int32_t)r->group[i];
     rc = rc ? rc : h5_put_array(f, "/facts/paraphrase_group", STORE_I32, 1, n, group, err);
-    free(texts);
     free(group);
     return rc;
 }

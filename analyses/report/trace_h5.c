@@ -38,26 +38,19 @@ static int put_fact(const struct trace_report *r, const struct h5_file *f, struc
 {
     const struct prepared *fact = r->fact;
     const hsize_t tokens[] = { fact->tokens.n };
-    const struct {
-        const char *name, *text;
-    } texts[] = { { "id", fact->id },
-                  { "prompt", fact->text },
-                  { "subject", fact->subject },
-                  { "answer", fact->answer },
-                  { "norm_lens", "lens: the final norm recomputed at each depth" },
-                  { "norm_attribution", "attribution: the final norm's mean and scale held fixed" } };
-    const struct {
-        const char *name;
-        int64_t value;
-    } numbers[] = { { "answer_token", r->trace->answer },
-                    { "own_answer", r->own_answer },
-                    { "subject_begin", (int64_t)fact->subject_begin },
-                    { "subject_end", (int64_t)fact->subject_end } };
-    int rc = 0;
-    for (size_t i = 0; !rc && i < sizeof texts / sizeof *texts; i++)
-        rc = h5_put_text(f, f->id, texts[i].name, texts[i].text, err);
-    for (size_t i = 0; !rc && i < sizeof numbers / sizeof *numbers; i++)
-        rc = h5_put_int(f, f->id, numbers[i].name, numbers[i].value, err);
+    const struct h5_setting settings[] = {
+        { "id", fact->id, 0 },
+        { "prompt", fact->text, 0 },
+        { "subject", fact->subject, 0 },
+        { "answer", fact->answer, 0 },
+        { "norm_lens", "lens: the final norm recomputed at each depth", 0 },
+        { "norm_attribution", "attribution: the final norm's mean and scale held fixed", 0 },
+        { "answer_token", NULL, r->trace->answer },
+        { "own_answer", NULL, r->own_answer },
+        { "subject_begin", NULL, (int64_t)fact->subject_begin },
+        { "subject_end", NULL, (int64_t)fact->subject_end },
+    };
+    int rc = h5_put_settings(f, settings, sizeof settings / sizeof *settings, err);
     rc = rc ? rc : h5_put_array(f, "/tokens/id", STORE_I32, 1, tokens, fact->tokens.id, err);
     rc = rc ? rc : h5_put_array(f, "/tokens/byte_begin", STORE_I32, 1, tokens, fact->tokens.begin, err);
     rc = rc ? rc : h5_put_array(f, "/tokens/byte_end", STORE_I32, 1, tokens, fact->tokens.end, err);

@@ -177,6 +177,15 @@ int h5_put_int(const struct h5_file *f, hid_t object, const char *name, int64_t 
     return put_attribute(f, object, name, STORE_I64, 0, &value, err);
 }
 
+int h5_put_settings(const struct h5_file *f, const struct h5_setting *settings, size_t n, struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = settings[i].text ? h5_put_text(f, f->id, settings[i].name, settings[i].text, err)
+                              : h5_put_int(f, f->id, settings[i].name, settings[i].value, err);
+    return rc;
+}
+
 int h5_put_ints(const struct h5_file *f, hid_t object, const char *name, const int64_t *values, size_t n,
                 struct err *err)
 {

@@ -52,6 +52,12 @@ hid_t h5_make_type(enum store_type type, bool in_file);
 /* Attributes of an open object. Text is UTF-8 of any length, which h5py reads as str. */
 int h5_put_text(const struct h5_file *f, hid_t object, const char *name, const char *text, struct err *err);
 int h5_put_int(const struct h5_file *f, hid_t object, const char *name, int64_t value, struct err *err);
+/* Attributes of the root: text where there is one, else the number. */
+struct h5_setting {
+    const char *name, *text;
+    int64_t value;
+};
+int h5_put_settings(const struct h5_file *f, const struct h5_setting *settings, size_t n, struct err *err);
 int h5_put_ints(const struct h5_file *f, hid_t object, const char *name, const int64_t *values, size_t n,
                 struct err *err);
 /* Overwrites the value of an attribute that h5_put_int made. */

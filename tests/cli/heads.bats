@@ -137,7 +137,7 @@ FACTS=$ROOT/data/facts/country_capital.jsonl
     [ -s x.h5 ] && h5dump -n x.h5 | grep -q /attribution/source
     strata heads -m "$TINY" "$PROMPT" --answer Paris -o x.csv --no-ablation --no-patterns
     expect 0
-    [ "$(head -1 x.csv)" = "layer,head,logit,logit_low,logit_high,from_subject,to_subject,without_percent,previous,duplicate,induction,pairs_held" ]
+    [ "$(head -1 x.csv)" = "layer,head,logit,logit_low,logit_high,from_subject,to_subject,without_percent,previous,duplicate,induction,pairs_held,norm" ]
     strata heads -m "$TINY" "$PROMPT" --answer Paris -o x.json
     expect 0
     [ -s x.json ] && [ -z "$output" ]

@@ -101,7 +101,7 @@ for line in list(open(f"{root}/data/facts/{relation}.jsonl"))[:n]:
     [[ $output == *"n = 5 of 6 facts: answer on rank 1 in 5; 1 others left out"* ]]
     strata neurons -m "$TINY" -i facts.jsonl --all -o x.csv
     expect 0
-    [ "$(head -1 x.csv)" = "layer,neuron,facts,coefficient,size,logit,answer_rank,up,down" ]
+    [ "$(head -1 x.csv)" = "layer,neuron,facts,coefficient,size,logit,answer_rank,up,down,norm" ]
 }
 
 @test "bad input is one line before anything runs" {

@@ -25,7 +25,7 @@ OTHER="The Colosseum is in the city of"
     strata patch -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris --from "$OTHER" --from-subject Colosseum \
         --from-answer Rome --align subject -o out.csv
     expect 0
-    head -1 out.csv | grep -qx 'site,by,layer,column,token,normalised,logit_difference,p'
+    head -1 out.csv | grep -qx 'site,by,layer,column,token,normalised,logit_difference,p,norm'
 }
 
 @test "a folder gets numbers and a figure a site" {
