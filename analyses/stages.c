@@ -96,6 +96,7 @@ static int measure_one(struct stages_report *r, struct runtime *rt, const struct
                                      .sets = sets,
                                      .own = &own,
                                      .control = &control,
+                                     .key_draws = STAGES_KEY_DRAWS,
                                      .seed = r->seed };
     r->n_attributes = own == SIZE_MAX ? 0 : sets->sets[own].n;
     int rc = stages_add(&r->stages, rt, &in, NULL, err);

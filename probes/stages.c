@@ -6,7 +6,8 @@
 #include "probes/extraction.h"
 #include "probes/head_attribution.h"
 #include "probes/knockout.h"
-#include "probes/lens_batch.h"
+#include "probes/outcomes.h"
+#include "probes/windows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -246,10 +247,10 @@ static int add_knockout(struct stages *s, struct runtime *rt, const struct stage
     return 0;
 }
 
-/* Random key sets of all facts of a group: place i * DRAWS + d is draw d of fact i, n[place] ranges of one token. */
+/* Random key sets of all facts of a group: place i * draws + d is set d of fact i, n[place] ranges of one token. */
 struct random_keys {
-    struct range *ranges; /* [n_facts, DRAWS, longest prompt] */
-    size_t *n, longest;
+    struct range *ranges; /* [n_facts, draws, longest prompt] */
+    size_t *n, longest, draws;
     struct variant *variants;
     struct edit_list *lists;
     struct edit *edits;
@@ -271,11 +272,8 @@ static int by_token(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void draw_keys(struct random_keys *k, const struct prompt *p, size_t place, struct random_source *random,
-                      size_t *tokens)
+static void draw_set(struct range *out, size_t want, size_t *tokens, size_t n, struct random_source *random)
 {
-    size_t n = rest_tokens(p, tokens), want = blocked_subject(p);
-    want = want < n ? want : n;
     for (size_t i = 0; i < want; i++) {
         size_t j = i + (size_t)random_below(random, n - i), token = tokens[j];
         tokens[j] = tokens[i];
@@ -283,21 +281,38 @@ static void draw_keys(struct random_keys *k, const struct prompt *p, size_t plac
     }
     qsort(tokens, want, sizeof *tokens, by_token);
     for (size_t i = 0; i < want; i++)
-        k->ranges[place * k->longest + i] = (struct range){ tokens[i], tokens[i] };
-    k->n[place] = want;
+        out[i] = (struct range){ tokens[i], tokens[i] };
+}
+
+/* Distinct sets of as many tokens of the rest as the subject has; all of them where there are no more than draws. */
+static void draw_keys(struct random_keys *k, const struct prompt *p, size_t fact, struct random_source *random,
+                      size_t *tokens)
+{
+    enum { MOST_TRIES = 1000 }; /* of 19 sets all are met, but for one time in 10^22 */
+    size_t n = rest_tokens(p, tokens), want = blocked_subject(p), sets = 0, first = fact * k->draws;
+    want = want < n ? want : n;
+    for (int tries = 0; want && sets < k->draws && tries < MOST_TRIES; tries++) {
+        struct range *set = k->ranges + (first + sets) * k->longest;
+        bool known = false;
+        draw_set(set, want, tokens, n, random);
+        for (size_t s = 0; s < sets; s++)
+            known |= !memcmp(set, k->ranges + (first + s) * k->longest, want * sizeof *set);
+        if (!known)
+            k->n[first + sets++] = want;
+    }
 }
 
 static int make_keys(struct random_keys *k, const struct stages *s, const struct stages_input *in, struct err *err)
 {
     size_t sets, n;
-    *k = (struct random_keys){ .longest = 1 };
+    *k = (struct random_keys){ .longest = 1, .draws = in->key_draws ? in->key_draws : STAGES_FEW_KEY_DRAWS };
     for (size_t i = 0; i < in->n_facts; i++)
         k->longest = in->prompts[i].n_tokens > k->longest ? in->prompts[i].n_tokens : k->longest;
-    if (!size_mul(in->n_facts, STAGES_KEY_DRAWS, &sets) || !size_mul(sets, s->n_layers, &n) ||
+    if (!size_mul(in->n_facts, k->draws, &sets) || !size_mul(sets, s->n_layers, &n) ||
         !size_mul(sets, k->longest, &sets))
         return err_nomem(err, "random tokens to block");
     k->ranges = mem_array(sets, sizeof *k->ranges);
-    k->n = mem_array(in->n_facts, STAGES_KEY_DRAWS * sizeof *k->n);
+    k->n = mem_zeroed(in->n_facts, k->draws * sizeof *k->n);
     k->variants = mem_array(n, sizeof *k->variants);
     k->lists = mem_array(n, sizeof *k->lists);
     k->edits = mem_array(n, sizeof *k->edits);
@@ -308,8 +323,7 @@ static int make_keys(struct random_keys *k, const struct stages *s, const struct
     for (size_t i = 0; !rc && i < in->n_facts; i++) {
         struct random_source random;
         random_seed(&random, in->seed * 0x9e3779b97f4a7c15u + s->n_facts + i);
-        for (size_t d = 0; d < STAGES_KEY_DRAWS; d++)
-            draw_keys(k, &in->prompts[i], i * STAGES_KEY_DRAWS + d, &random, tokens);
+        draw_keys(k, &in->prompts[i], i, &random, tokens);
     }
     free(tokens);
     return rc;
@@ -317,7 +331,7 @@ static int make_keys(struct random_keys *k, const struct stages *s, const struct
 
 static void make_variants(struct random_keys *k, const struct stages *s, const struct stages_input *in)
 {
-    for (size_t place = 0; place < in->n_facts * STAGES_KEY_DRAWS; place++)
+    for (size_t place = 0; place < in->n_facts * k->draws; place++)
         for (size_t l = 0; k->n[place] && l < s->n_layers; l++) {
             struct layer_window w = window_around(l, in->window, s->n_layers);
             struct edit *e = &k->edits[k->n_variants];
@@ -330,13 +344,12 @@ static void make_variants(struct random_keys *k, const struct stages *s, const s
                                           .n_ranges = k->n[place] },
                                 .op = EDIT_BLOCK };
             k->lists[k->n_variants] = (struct edit_list){ .edits = e, .n = w.begin < w.end, .capacity = 1 };
-            k->variants[k->n_variants] =
-                (struct variant){ .run = place / STAGES_KEY_DRAWS, .edits = &k->lists[k->n_variants] };
+            k->variants[k->n_variants] = (struct variant){ .run = place / k->draws, .edits = &k->lists[k->n_variants] };
             k->n_variants++;
         }
 }
 
-/* Mean over draws at every layer, and the deepest of every draw. */
+/* Mean over sets at every layer, and the deepest of every set. */
 static void take_random(struct stages *s, const struct stages_input *in, const struct random_keys *k,
                         const struct lens_result *r, const struct lens_result *base)
 {
@@ -344,13 +357,15 @@ static void take_random(struct stages *s, const struct stages_input *in, const s
     for (size_t i = 0; i < in->n_facts; i++) {
         double *mean = curve_of(s, STAGES_RANDOM, s->n_facts + i);
         double *deepest = s->random_deepest + (s->n_facts + i) * STAGES_KEY_DRAWS;
-        bool some = k->n[i * STAGES_KEY_DRAWS] > 0;
-        fill(mean, s->n_layers, some ? 0 : (double)NAN);
+        size_t n = 0;
+        while (n < k->draws && k->n[i * k->draws + n])
+            n++;
+        fill(mean, s->n_layers, n ? 0 : (double)NAN);
         fill(deepest, STAGES_KEY_DRAWS, NAN);
-        for (size_t d = 0; some && d < STAGES_KEY_DRAWS; d++)
+        for (size_t d = 0; d < n; d++)
             for (size_t l = 0; l < s->n_layers; l++) {
                 double change = 100 * (exp((double)r->logprob[v++] - (double)base->logprob[i]) - 1);
-                mean[l] += change / STAGES_KEY_DRAWS;
+                mean[l] += change / (double)n;
                 deepest[d] = l && deepest[d] <= change ? deepest[d] : change;
             }
     }
@@ -491,105 +506,4 @@ int stages_add(struct stages *s, struct runtime *rt, const struct stages_input *
     else
         s->n_facts += in->n_facts;
     return rc;
-}
-
-/* --- random subjects --- */
-
-/* A token that could be a word; any token where the model has no tokenizer. */
-static int32_t random_word(const struct model *m, struct random_source *random)
-{
-    enum { MOST_TRIES = 1000 };
-    int32_t token = 0;
-    for (int tries = 0; tries < MOST_TRIES; tries++) {
-        token = (int32_t)random_below(random, m->config.d_vocab);
-        if (!m->tokenizer || attribute_token(m, token, true))
-            break;
-    }
-    return token;
-}
-
-static void take_events(struct stages_subjects *out, const struct extraction *x, int32_t answer)
-{
-    for (size_t d = 0; d < out->n_draws; d++)
-        for (size_t part = 0; part < EXTRACTION_SUBLAYERS; part++)
-            out->event[part][d] =
-                extraction_events(extraction_tops(x, d, (enum extraction_sublayer)part), answer, x->n_layers, NULL) > 0;
-}
-
-/* subjects: the prompts up to the end of their subject, whose last rows are kept. */
-static int measure_subjects(struct stages_subjects *out, struct runtime *rt, const struct prompt *prompts,
-                            const struct prompt *subjects, const int32_t *answers, const unsigned char *keep,
-                            struct err *err)
-{
-    struct lens_batch lens;
-    struct extraction x;
-    const struct extraction_input input = {
-        .prompts = prompts, .answers = answers, .n_facts = out->n_draws, .norm = EXTRACTION_LENS
-    };
-    int rc = lens_batch_init(&lens, rt, LENS_RESID, 0, err);
-    if (rc)
-        return rc;
-    rc = lens_batch_run(&lens, subjects, out->n_draws, keep, answers, NULL, err);
-    for (size_t i = 0; !rc && i < out->n_draws * out->n_states; i++)
-        out->rank[i] = lens.result.rank[i];
-    lens_batch_release(&lens);
-    if (rc || (rc = extraction_run(&x, rt, &input, err)))
-        return rc;
-    take_events(out, &x, answers[0]);
-    extraction_release(&x);
-    return 0;
-}
-
-static void take_best(struct stages_subjects *out, struct runtime *rt)
-{
-    struct stages shape;
-    stages_init(&shape, rt);
-    for (size_t d = 0; d < out->n_draws; d++) {
-        out->best[d] = out->rank[d * out->n_states];
-        for (size_t s = 1; s < stages_enrichment_states(&shape); s++)
-            out->best[d] = fmin(out->best[d], out->rank[d * out->n_states + s]);
-    }
-}
-
-int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, const struct prompt *prompt, int32_t answer,
-                           uint64_t seed, struct err *err)
-{
-    size_t n = STAGES_SUBJECT_DRAWS, n_tokens = prompt->n_tokens, rows;
-    struct prompt prompts[STAGES_SUBJECT_DRAWS], subjects[STAGES_SUBJECT_DRAWS];
-    int32_t answers[STAGES_SUBJECT_DRAWS];
-    struct random_source random;
-    *out = (struct stages_subjects){ .n_draws = n, .n_states = runtime_model(rt)->config.n_layers + 1 };
-    if (!size_mul(n, n_tokens, &rows))
-        return err_nomem(err, "random subjects");
-    int32_t *tokens = mem_array(rows, sizeof *tokens);
-    unsigned char *keep = mem_zeroed(rows, 1);
-    out->rank = mem_array(n * out->n_states, sizeof *out->rank);
-    int rc = tokens && keep && out->rank ? 0 : err_nomem(err, "random subjects");
-    random_seed(&random, seed);
-    for (size_t d = 0; !rc && d < n; d++) {
-        int32_t *own = tokens + d * n_tokens;
-        memcpy(own, prompt->tokens, n_tokens * sizeof *own);
-        for (size_t t = prompt->subject_begin; t < prompt->subject_end; t++)
-            own[t] = random_word(runtime_model(rt), &random);
-        prompts[d] = *prompt;
-        prompts[d].tokens = own;
-        answers[d] = answer;
-        subjects[d] = prompts[d];
-        subjects[d].n_tokens = prompt->subject_end;
-        keep[(d + 1) * prompt->subject_end - 1] = 1;
-    }
-    rc = rc ? rc : measure_subjects(out, rt, prompts, subjects, answers, keep, err);
-    free(tokens);
-    free(keep);
-    if (rc)
-        stages_subjects_release(out);
-    else
-        take_best(out, rt);
-    return rc;
-}
-
-void stages_subjects_release(struct stages_subjects *r)
-{
-    free(r->rank);
-    *r = (struct stages_subjects){ 0 };
 }

@@ -63,8 +63,18 @@ const char *stages_curve_unit(enum stages_curve curve);
 const char *stages_curve_what(enum stages_curve curve);
 enum stages_points stages_curve_points(enum stages_curve curve);
 
-/* Draws of random key sets a fact; of random subjects for a single fact (the least p is 1 / (1 + draws)). */
-enum { STAGES_KEY_DRAWS = 5, STAGES_SUBJECT_DRAWS = 19 };
+/*
+ * Random key sets of a fact: the most, of which a single fact uses all; so many of each of many facts, whose verdict is
+ * of their mean; and the fewest that can be a control. Random subjects of a single fact (the least p of n draws is
+ * 1 / (1 + n)), and those of them whose extraction events are counted.
+ */
+enum {
+    STAGES_KEY_DRAWS = 19,
+    STAGES_FEW_KEY_DRAWS = 5,
+    STAGES_LEAST_KEY_DRAWS = 5,
+    STAGES_SUBJECT_DRAWS = 19,
+    STAGES_EVENT_DRAWS = 5
+};
 
 struct stages_input {
     const struct prompt *prompts; /* [n_facts] with subjects */
@@ -77,6 +87,7 @@ struct stages_input {
      */
     const struct attribute_sets *sets;
     const size_t *own, *control;
+    size_t key_draws; /* distinct random key sets a fact, at most STAGES_KEY_DRAWS; 0: STAGES_FEW_KEY_DRAWS */
     uint64_t seed;
 };
 
@@ -84,7 +95,8 @@ struct stages {
     size_t n_facts, n_layers, n_heads;        /* heads of all layers */
     size_t measured, n_windows, window_below; /* of WITHOUT_*: windows below this layer, and how many layers each */
     double *curves[STAGES_N_CURVES];          /* [n_facts, points] NaN where a fact has no such number */
-    double *random_deepest;            /* [n_facts, STAGES_KEY_DRAWS] the deepest change of each draw, in percent */
+    /* [n_facts, STAGES_KEY_DRAWS] the deepest change of each random key set, in percent; NaN after the last one. */
+    double *random_deepest;
     double *head_logit, *head_subject; /* [n_facts, n_heads] share of the logit; attention on the subject */
     int32_t *answers;                  /* [n_facts] */
     int32_t *tops;                     /* [n_facts, 2 (attention, FFN), n_layers] top token of what is written */
@@ -116,10 +128,11 @@ static inline size_t stages_n_points(const struct stages *s, enum stages_curve c
  * answer at the subject's last token; whether a sublayer at the last token has it on top anywhere.
  */
 struct stages_subjects {
-    size_t n_draws, n_states;
-    double *rank;                        /* [n_draws, n_states] */
-    double best[STAGES_SUBJECT_DRAWS];   /* over the states of enrichment */
-    bool event[2][STAGES_SUBJECT_DRAWS]; /* attention, FFN */
+    size_t n_draws, n_states;          /* those that enrichment is looked for in */
+    double *rank;                      /* [n_draws, n_states] */
+    double best[STAGES_SUBJECT_DRAWS]; /* over the states */
+    size_t n_events;                   /* draws that have an event[], the first ones */
+    bool event[2][STAGES_EVENT_DRAWS]; /* attention, FFN */
 };
 int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, const struct prompt *prompt, int32_t answer,
                            uint64_t seed, struct err *err);
@@ -134,7 +147,8 @@ const char *stage_finding_name(enum stage_finding finding); /* "found", "not fou
 
 /*
  * Least sizes of what counts as found. One fact: the change of p(answer), in percent, by its deepest window; the level
- * of the test against random subjects, and how many times as far down the best of those leaves the answer's rank. Many:
+ * of the test against random subjects; and how many times the control: the rank that the best random subject leaves the
+ * answer at, the change of log p(answer) that blocking the control makes, in the control's own deepest window. Many:
  * means over facts, whose 95 % bands must also exclude 0.
  */
 enum { STAGES_ONE_DROP = 20, STAGES_ONE_RATIO = 2, STAGES_MEAN_DROP = 10, STAGES_MEAN_GAIN = 5 };
@@ -148,9 +162,9 @@ struct stages_estimate {
  * What carries a verdict. Enrichment, up to the layer that it is measured at (later the subject's last token turns to
  * the token after it): of many facts recall and its control after the layer of the largest gain; of one the answer's
  * best rank and the median of random subjects'. Propagation: the rest blocked around its deepest layer,
- * control the subject blocked there, `late` the rest blocked where the subject counts most. Extraction: the subject
- * blocked around its deepest layer, control random tokens blocked there (one fact: their deepest; mean, least and
- * greatest of the draws).
+ * control the subject blocked there (one fact: in the deepest window up to there), `late` the rest blocked where the
+ * subject counts most. Extraction: the subject blocked around its deepest layer, control random tokens blocked there
+ * (one fact: each set in its own deepest window; mean, least and greatest of the sets).
  */
 struct stage {
     enum stage_finding finding;
@@ -158,8 +172,9 @@ struct stage {
     size_t n;           /* facts */
     size_t layer;       /* the state's or the window's; SIZE_MAX: what enters the first block */
     struct stages_estimate number, control, difference;
-    double late; /* PROPAGATION */
-    double p;    /* ENRICHMENT of one fact */
+    double late;      /* PROPAGATION */
+    double p;         /* ENRICHMENT, EXTRACTION of one fact: the share of controls as good, itself among them */
+    size_t n_control; /* the same: how many controls */
 };
 
 struct stages_band {

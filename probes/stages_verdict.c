@@ -316,6 +316,7 @@ static struct stage judge_one_enrichment(const struct stages *s, const struct st
     out.layer = best ? best - 1 : SIZE_MAX;
     out.number = alone(rank);
     out.control = alone(statistics_quantile(sorted, random->n_draws, 0.5));
+    out.n_control = random->n_draws;
     out.p = (double)(1 + as_good) / (double)(1 + random->n_draws);
     out.finding = STAGE_NOT_FOUND;
     if (!(out.p <= STAGES_LEVEL && STAGES_ONE_RATIO * rank <= sorted[0]))
@@ -327,6 +328,18 @@ static struct stage judge_one_enrichment(const struct stages *s, const struct st
     return out;
 }
 
+/* How much less likely the answer is, in nats; of a change in percent. */
+static double nats(double change)
+{
+    return -log1p(fmax(fmin(change, 0) / 100, -1 + 1e-12));
+}
+
+static bool outweighs(double change, double control)
+{
+    return nats(change) >= STAGES_ONE_RATIO * nats(control);
+}
+
+/* In every window up to its own the rest outweighs the subject; from the subject's on, the subject the rest. */
 static struct stage judge_one_propagation(const struct stages *s)
 {
     const double *rest = s->curves[STAGES_REST], *subject = s->curves[STAGES_SUBJECT];
@@ -339,16 +352,18 @@ static struct stage judge_one_propagation(const struct stages *s)
     out.n = 1;
     out.layer = early;
     out.number = alone(rest[early]);
-    out.control = alone(subject[early]);
-    out.difference = alone(rest[early] - subject[early]);
-    out.late = rest[late];
+    out.control = alone(subject[stages_deepest(subject, early + 1)]);
+    out.difference = alone(out.number.mean - out.control.mean);
+    out.late = rest[late + stages_deepest(rest + late, s->n_layers - late)];
     out.finding = STAGE_NOT_FOUND;
     if (!(rest[early] <= -STAGES_ONE_DROP))
         out.reason = "the answer hardly needs the rest of the prompt";
-    else if (!(subject[early] > rest[early] / 2))
-        out.reason = "the subject counts there as well";
-    else if (early >= late)
+    else if (!outweighs(out.number.mean, out.control.mean))
+        out.reason = "the subject counts by then as well";
+    else if (early >= late || !(subject[late] <= -STAGES_ONE_DROP))
         out.reason = "not before the subject counts";
+    else if (!outweighs(subject[late], out.late))
+        out.reason = "the rest still counts where the subject does";
     else
         out.finding = STAGE_FOUND;
     return out;
@@ -360,22 +375,30 @@ static struct stage judge_one_extraction(const struct stages *s)
     size_t deepest = stages_deepest(subject, s->n_layers);
     if (deepest == SIZE_MAX)
         return not_measured("the subject is token 0 alone, which is never blocked");
-    if (isnan(s->random_deepest[0]))
-        return not_measured("there are no other tokens to block as a control");
+    size_t n = 0, as_deep = 0;
+    for (; n < STAGES_KEY_DRAWS && !isnan(s->random_deepest[n]); n++)
+        as_deep += s->random_deepest[n] <= subject[deepest];
+    bool counts = subject[deepest] <= -STAGES_ONE_DROP;
+    if (counts && n < STAGES_LEAST_KEY_DRAWS)
+        return not_measured("the prompt has too few other tokens to block as a control");
     struct stage out = not_measured("");
-    double least = s->random_deepest[stages_deepest(s->random_deepest, STAGES_KEY_DRAWS)];
     out.n = 1;
     out.layer = deepest;
     out.number = alone(subject[deepest]);
-    out.control = (struct stages_estimate){ statistics_mean(s->random_deepest, STAGES_KEY_DRAWS), least,
-                                            s->random_deepest[highest(s->random_deepest, STAGES_KEY_DRAWS)] };
-    out.difference = alone(subject[deepest] - out.control.mean);
     out.finding = STAGE_NOT_FOUND;
-    if (!(subject[deepest] <= -STAGES_ONE_DROP))
+    if (!counts)
         out.reason = "the answer hardly needs the subject's tokens";
-    else if (!(subject[deepest] < least))
-        out.reason = "random tokens count as much";
-    else
+    if (!n)
+        return out;
+    double least = s->random_deepest[stages_deepest(s->random_deepest, n)];
+    out.control = (struct stages_estimate){ statistics_mean(s->random_deepest, n), least,
+                                            s->random_deepest[highest(s->random_deepest, n)] };
+    out.difference = alone(subject[deepest] - out.control.mean);
+    out.n_control = n;
+    out.p = (double)(1 + as_deep) / (double)(1 + n);
+    if (counts && !outweighs(subject[deepest], least))
+        out.reason = "other tokens count about as much";
+    else if (counts)
         out.finding = STAGE_FOUND;
     return out;
 }

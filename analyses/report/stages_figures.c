@@ -335,8 +335,10 @@ void stages_report_add_page(const struct stages_report *r, struct page *page, co
         strbuf_addf(
             &text,
             "Found means: with each of %d random subjects the answer's rank stays at least %d times as far down "
-            "(p at most %.2f); a drop of %d %% and more, deeper than the control.",
-            STAGES_SUBJECT_DRAWS, STAGES_ONE_RATIO, STAGES_LEVEL, STAGES_ONE_DROP);
+            "(p at most %.2f); a drop of %d %% and more that changes log p(answer) at least %d times as much as the "
+            "control does: each set of other tokens in its own deepest window (extraction); the subject in every "
+            "window up to that of the rest, and the rest in every window from that of the subject on (propagation).",
+            STAGES_SUBJECT_DRAWS, STAGES_ONE_RATIO, STAGES_LEVEL, STAGES_ONE_DROP, STAGES_ONE_RATIO);
     else
         strbuf_addf(&text,
                     "Found means: recall %d points above its control and above the embedding; a mean drop of %d %% and "

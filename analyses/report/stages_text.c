@@ -99,12 +99,15 @@ void stages_report_control(const struct stages_report *r, int stage, struct strb
         strbuf_addf(out, "%zu random subjects: %.0f (median); p = %.2g; one answer is thin evidence", r->random.n_draws,
                     s->control.mean, s->p);
     } else if (stage == STAGE_PROPAGATION) {
-        strbuf_adds(out, "subject there ");
+        strbuf_adds(out, r->single ? "subject up to there " : "subject there ");
         add_estimate(out, &s->control, "%+.0f", " %");
-        strbuf_addf(out, "; rest where the subject counts %+.0f %%", s->late);
+        strbuf_addf(out, "; rest %s the subject counts %+.0f %%", r->single ? "from where" : "where", s->late);
     } else if (stage == STAGE_EXTRACTION && r->single) {
-        strbuf_addf(out, "%d draws of as many random tokens: deepest %+.0f %%, on average %+.0f %%", STAGES_KEY_DRAWS,
-                    s->control.low, s->control.mean);
+        if (!s->n_control)
+            strbuf_adds(out, "none: there are no other tokens to block");
+        else
+            strbuf_addf(out, "%zu sets of as many other tokens: deepest %+.0f %%, on average %+.0f %%; p = %.2g",
+                        s->n_control, s->control.low, s->control.mean, s->p);
     } else {
         strbuf_adds(out, stage == STAGE_EXTRACTION ? "as many random tokens " : "another subject's ");
         add_estimate(out, &s->control, stage == STAGE_EXTRACTION ? "%+.0f" : "%.1f", " %");
@@ -157,14 +160,14 @@ static void add_events(const struct stages_report *r, struct strbuf *out)
     static const char *const names[] = { "attention", "FFN" };
     for (int part = 0; part < 2; part++) {
         size_t first = stages_first_event(r, part), by_chance = 0;
-        for (size_t d = 0; d < r->random.n_draws; d++)
+        for (size_t d = 0; d < r->random.n_events; d++)
             by_chance += r->random.event[part][d];
         strbuf_addf(out, "%s%s ", part ? "; " : "", names[part]);
         if (first == r->stages.n_layers)
             strbuf_adds(out, "never");
         else
             strbuf_addf(out, "from layer %zu", first);
-        strbuf_addf(out, part ? " (%zu of %zu)" : " (random subjects: %zu of %zu)", by_chance, r->random.n_draws);
+        strbuf_addf(out, part ? " (%zu of %zu)" : " (random subjects: %zu of %zu)", by_chance, r->random.n_events);
     }
 }
 
@@ -266,8 +269,9 @@ void stages_report_one_text(const struct stages_report *r, struct strbuf *out)
         add_causal(r, out);
     }
     strbuf_addf(out,
-                "\nblocked       windows of %zu layer%s, token 0 spared; found: %d %% and deeper than the control\n",
-                r->window, r->window == 1 ? "" : "s", STAGES_ONE_DROP);
+                "\nblocked       windows of %zu layer%s, token 0 spared; found: %d %% and more, log p %d x the "
+                "control's\n",
+                r->window, r->window == 1 ? "" : "s", STAGES_ONE_DROP, STAGES_ONE_RATIO);
     strbuf_adds(out, "left out      ");
     stages_report_left_out(r, out);
     strbuf_addc(out, '\n');
@@ -403,8 +407,10 @@ static void add_json_stages(const struct stage *stage, struct strbuf *out)
             add_json_estimate(out, "difference", &s->difference);
             if (i == STAGE_PROPAGATION)
                 add_number(out, "late", s->late);
-            if (i == STAGE_ENRICHMENT)
+            if (s->n_control) {
                 add_number(out, "p", s->p);
+                strbuf_addf(out, ",\"n_control\":%zu", s->n_control);
+            }
         }
         strbuf_addc(out, '}');
     }

@@ -88,6 +88,31 @@ END
     done
 }
 
+@test "random models have no stages: their own answers are found to have one in at most 1 of 10" {
+    printf '{"prompt": "%s", "subject": "%s"}\n' "The Eiffel Tower is near the river in the city of" "Eiffel Tower" \
+        "corn found under a lily in Venezuela with pumpkin juice" "a lily" \
+        "seven thick bottles of milk stand behind the red door and" "thick bottles" \
+        "who painted the stork and the bridge over water near" "stork" >facts.jsonl
+    for kind in llama gpt2; do
+        for sigma in 0.15 0.3 0.6; do
+            for layers in 6 9; do
+                random_model $kind $layers $sigma
+                strata trace -m $kind -i facts.jsonl --each --json
+                expect 0
+                cat <<<"$output" >>results
+            done
+        done
+    done
+    python3 -c '
+import collections, json
+results = [json.loads(line)["stages"] for line in open("results")]
+assert len(results) == 48
+for stage in ("enrichment", "propagation", "extraction"):
+    n = collections.Counter(r[stage]["finding"] for r in results)
+    print(stage, n)
+    assert n["found"] <= 4 and n["not found"] >= 40'
+}
+
 @test "subjects at the start, at the end, and all of the prompt; prompts of a token or two" {
     random_model gpt2 3 0.3
     for model in "$TINY" gpt2; do
@@ -116,8 +141,15 @@ END
     [ "$(wc -l <<<"$output")" -lt 60 ]
     [ "$(wc -L <<<"$output")" -le 100 ]
     [[ $output == *"does the model know it? yes: answer on rank 1"* ]]
-    [[ $output == *"3 extraction  found "*"subject blocked in layer"*"control:"* ]]
+    [[ $output == *"3 extraction  not measured "*"too few other tokens to block as a control"* ]]
     [[ $output == *"left out      causal tracing (--causal)"* ]]
+}
+
+@test "extraction is found against every other set of tokens" {
+    strata trace -m "$TINY" "When a cow makes its sound, people say that it" --subject cow --answer moos
+    expect 0
+    [ "$(wc -L <<<"$output")" -le 100 ]
+    [[ $output == *"3 extraction  found "*"subject blocked in layer"*"control: 8 sets of as many other tokens: deepest"* ]]
 }
 
 @test "a fact that the model does not know gets no story" {
@@ -165,7 +197,7 @@ assert n == 18, n' || { head -3 k.csv; return 1; }
 }
 
 @test "page, CSV, JSON and HDF5 say the same numbers" {
-    strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris -o out --no-plots --json
+    strata trace -m "$TINY" "When a cow makes its sound, people say that it" --subject cow --answer moos -o out --no-plots --json
     expect 0
     check '"%.9g" % d["stages"]["extraction"]["number"]["mean"] in [r.split(",")[3] for r in
         open("out/stages.csv").read().split("\n") if r.startswith("blocked_subject,")]'

@@ -211,9 +211,57 @@ static void random_keys_are_tokens_of_the_rest(void **state)
         assert_same(curve(&s, STAGES_RANDOM, 0)[l], curve(&s, STAGES_REST, 0)[l], 1e-4, "random");
         assert_true(fabs(curve(&s, STAGES_RANDOM, 0)[l] - curve(&s, STAGES_SUBJECT, 0)[l]) > 1e-3);
     }
+    /* That is one set, however many are asked for. */
     size_t deepest = stages_deepest(curve(&s, STAGES_REST, 0), s.n_layers);
+    assert_same(s.random_deepest[0], curve(&s, STAGES_REST, 0)[deepest], 1e-4, "deepest");
+    for (size_t d = 1; d < STAGES_KEY_DRAWS; d++)
+        assert_true(isnan(s.random_deepest[d]));
+    stages_release(&s);
+}
+
+/* The deepest change that blocking single tokens makes, in any window: one of the prompt's controls each. */
+static void deepest_of_each_token(struct prompt p, int32_t answer, double *out)
+{
+    struct knockout k;
+    struct err err = { 0 };
+    const struct knockout_input in = {
+        .prompts = &p, .answers = &answer, .n_facts = 1, .window = 2, .tokens = true, .spare_first = true
+    };
+    must(knockout_run(&k, rt, &in, NULL, &err), &err);
+    for (size_t t = 0; t < p.n_tokens; t++) {
+        const double *prob = k.token_prob + t * k.n_layers;
+        out[t] = 100 * (prob[stages_deepest(prob, k.n_layers)] / k.base_prob[0] - 1);
+    }
+    knockout_release(&k);
+}
+
+/* One token as subject: every other one but the first and the last is a set, met once each, in its own best window. */
+static void random_sets_are_distinct_and_all_there_are(void **state)
+{
+    struct stages s;
+    struct err err = { 0 };
+    struct prompt p = prompts[0];
+    double of_token[64];
+    size_t n_sets = 0;
+    (void)state;
+    assert_true(p.n_tokens <= 64);
+    p.subject_begin = 2;
+    p.subject_end = 3;
+    const struct stages_input in = {
+        .prompts = &p, .answers = answers, .n_facts = 1, .window = 2, .key_draws = STAGES_KEY_DRAWS, .seed = SEED
+    };
+    stages_init(&s, rt);
+    must(stages_add(&s, rt, &in, NULL, &err), &err);
+    deepest_of_each_token(p, answers[0], of_token);
+    for (size_t t = 1; t + 1 < p.n_tokens; t++) {
+        size_t met = 0;
+        for (size_t d = 0; d < STAGES_KEY_DRAWS; d++)
+            met += fabs(s.random_deepest[d] - of_token[t]) <= 1e-4 * fmax(1, fabs(of_token[t]));
+        assert_int_equal(met, t == 2 ? 0 : 1);
+        n_sets += met;
+    }
     for (size_t d = 0; d < STAGES_KEY_DRAWS; d++)
-        assert_same(s.random_deepest[d], curve(&s, STAGES_REST, 0)[deepest], 1e-4, "deepest");
+        assert_int_equal(isnan(s.random_deepest[d]), d >= n_sets);
     stages_release(&s);
 }
 
@@ -299,7 +347,7 @@ static void plant_all(struct stages *s)
         for (size_t p = 0; p <= s->n_layers; p++)
             curve(s, STAGES_RECALL_GAIN, i)[p] = curve(s, STAGES_RECALL, i)[p] - curve(s, STAGES_RECALL_CONTROL, i)[p];
         for (size_t d = 0; d < STAGES_KEY_DRAWS; d++)
-            s->random_deepest[i * STAGES_KEY_DRAWS + d] = -5 - (double)d;
+            s->random_deepest[i * STAGES_KEY_DRAWS + d] = d < 9 ? -5 - (double)d : (double)NAN;
     }
 }
 
@@ -330,7 +378,9 @@ static void planted_stages_are_found(void **state)
     assert_int_equal(one[STAGE_ENRICHMENT].finding, STAGE_NOT_MEASURED);
     assert_int_equal(one[STAGE_PROPAGATION].finding, STAGE_FOUND);
     assert_int_equal(one[STAGE_EXTRACTION].finding, STAGE_FOUND);
-    assert_same(one[STAGE_EXTRACTION].control.low, -9, 1e-9, "deepest draw");
+    assert_same(one[STAGE_EXTRACTION].control.low, -13, 1e-9, "deepest set");
+    assert_int_equal(one[STAGE_EXTRACTION].n_control, 9);
+    assert_same(one[STAGE_EXTRACTION].p, 0.1, 1e-12, "p");
     stages_summary_release(&a);
     stages_release(&s);
 }
@@ -414,10 +464,10 @@ static void a_random_subject_that_is_as_good_spoils_enrichment(void **state)
 static void planted_fakes_of_one_fact_are_not_found(void **state)
 {
     (void)state;
-    for (int fake = 0; fake < 5; fake++) {
+    for (int fake = 0; fake < 8; fake++) {
         struct stages s;
         struct stage one[N_STAGES];
-        int falls = fake < 3 ? STAGE_PROPAGATION : STAGE_EXTRACTION;
+        int falls = fake < 5 ? STAGE_PROPAGATION : STAGE_EXTRACTION;
         measure(&s);
         plant_all(&s);
         if (fake == 0) /* too little */
@@ -426,16 +476,39 @@ static void planted_fakes_of_one_fact_are_not_found(void **state)
             curve(&s, STAGES_SUBJECT, 0)[1] = -30;
         if (fake == 2) /* after the subject */
             plant(&s, STAGES_REST, 0, 5, -50);
-        if (fake == 3) /* too little */
-            plant(&s, STAGES_SUBJECT, 0, 4, -19);
-        if (fake == 4) /* one draw of random tokens counts as much */
+        if (fake == 3) /* the subject counts in a window before: log(0.7) is more than half of log(0.5) */
+            curve(&s, STAGES_SUBJECT, 0)[0] = -30;
+        if (fake == 4) /* the rest counts after the subject */
+            curve(&s, STAGES_REST, 0)[5] = -40;
+        if (fake == 5) /* one set of other tokens counts as much, somewhere */
             s.random_deepest[2] = -61;
+        if (fake == 6) /* half as much, in log p */
+            s.random_deepest[2] = -38;
+        if (fake == 7) /* too few sets */
+            s.random_deepest[STAGES_LEAST_KEY_DRAWS - 1] = NAN;
         stages_judge_one(&s, NULL, one);
         for (int i = STAGE_PROPAGATION; i < N_STAGES; i++)
             if ((one[i].finding == STAGE_FOUND) != (i != falls))
                 fail_msg("fake %d: %s is %s", fake, stage_name(i), stage_finding_name(one[i].finding));
+        assert_int_equal(one[STAGE_EXTRACTION].finding == STAGE_NOT_MEASURED, fake == 7);
         stages_release(&s);
     }
+}
+
+/* A subject that hardly counts is neither extracted nor what the rest comes before. */
+static void without_extraction_nothing_comes_before_it(void **state)
+{
+    struct stages s;
+    struct stage one[N_STAGES];
+    (void)state;
+    measure(&s);
+    plant_all(&s);
+    plant(&s, STAGES_SUBJECT, 0, 4, -19);
+    stages_judge_one(&s, NULL, one);
+    assert_int_equal(one[STAGE_PROPAGATION].finding, STAGE_NOT_FOUND);
+    assert_string_equal(one[STAGE_PROPAGATION].reason, "not before the subject counts");
+    assert_int_equal(one[STAGE_EXTRACTION].finding, STAGE_NOT_FOUND);
+    stages_release(&s);
 }
 
 static void subsets_are_averaged_alone(void **state)
@@ -467,6 +540,7 @@ int main(void)
         cmocka_unit_test(blocked_curves_are_the_knockouts),
         cmocka_unit_test(a_subject_of_token_0_alone_is_not_measured),
         cmocka_unit_test(random_keys_are_tokens_of_the_rest),
+        cmocka_unit_test(random_sets_are_distinct_and_all_there_are),
         cmocka_unit_test(without_attributes_only_the_rank_is_known),
         cmocka_unit_test(a_prompt_without_subject_is_refused),
         cmocka_unit_test(random_subjects_change_the_subject_alone),
@@ -475,6 +549,7 @@ int main(void)
         cmocka_unit_test(noise_between_subjects_is_not_found),
         cmocka_unit_test(a_random_subject_that_is_as_good_spoils_enrichment),
         cmocka_unit_test(planted_fakes_of_one_fact_are_not_found),
+        cmocka_unit_test(without_extraction_nothing_comes_before_it),
         cmocka_unit_test(subsets_are_averaged_alone),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
