@@ -59,8 +59,9 @@ static int inner_step(struct progress *self, uint64_t done, uint64_t total)
     return progress_step(inner->outer, inner->done, inner->total);
 }
 
-static int run_chunk(struct ablation_run *r, const struct ablation_plan *p, size_t first, size_t n,
-                     struct progress *progress, struct err *err)
+/* own: [n, n_variants] edits of these facts, NULL: the plan's for all. */
+static int run_chunk(struct ablation_run *r, const struct ablation_plan *p, const struct edit_list *own, size_t first,
+                     size_t n, struct progress *progress, struct err *err)
 {
     struct outcomes o;
     struct lens_result result;
@@ -71,7 +72,7 @@ static int run_chunk(struct ablation_run *r, const struct ablation_plan *p, size
     for (size_t i = 0; i < n; i++)
         for (size_t v = 0; v < p->n_variants; v++)
             variants[i * p->n_variants + v] =
-                (struct variant){ .run = i, .edits = &p->edits[p->by_fact ? (first + i) * p->n_variants + v : v] };
+                (struct variant){ .run = i, .edits = own ? &own[i * p->n_variants + v] : &p->edits[v] };
     int rc = outcomes_create(&o, p->rt, p->prompts + first, n, p->answers + first, NULL, NULL, err);
     if (!rc) {
         rc = outcomes_run(&o, variants, n * p->n_variants, &result, &inner.progress, err);
@@ -90,8 +91,8 @@ static int run_chunk(struct ablation_run *r, const struct ablation_plan *p, size
 }
 
 /* From the journal, or measured. */
-static int take_chunk(struct ablation_run *r, const struct ablation_plan *p, size_t first, size_t n,
-                      struct progress *progress, struct err *err)
+static int take_chunk(struct ablation_run *r, const struct ablation_plan *p, const struct edit_list *own, size_t first,
+                      size_t n, struct progress *progress, struct err *err)
 {
     size_t at = first * p->n_variants, size = n * p->n_variants;
     const struct journal_part parts[] = { { r->logprob + at, size * sizeof *r->logprob },
@@ -102,8 +103,16 @@ static int take_chunk(struct ablation_run *r, const struct ablation_plan *p, siz
     enum { N = sizeof parts / sizeof *parts };
     if (journal_load(progress_journal(progress), parts, N))
         return 0;
-    int rc = run_chunk(r, p, first, n, progress, err);
+    int rc = run_chunk(r, p, own, first, n, progress, err);
     return rc ? rc : journal_save(progress_journal(progress), parts, N, err);
+}
+
+static int make_edits(const struct ablation_plan *p, size_t first, size_t n, struct edit_list *own, struct err *err)
+{
+    int rc = own ? 0 : err_nomem(err, "edits");
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = p->make(p->arg, first + i, own + i * p->n_variants, err);
+    return rc;
 }
 
 int ablation_run(struct ablation_run *r, const struct ablation_plan *p, size_t n_facts, struct progress *progress,
@@ -112,7 +121,10 @@ int ablation_run(struct ablation_run *r, const struct ablation_plan *p, size_t n
     int rc = create(r, n_facts, p->n_variants, err);
     for (size_t first = 0, n; !rc && first < n_facts; first += n) {
         n = chunk_size(p, first, n_facts);
-        rc = take_chunk(r, p, first, n, progress, err);
+        struct edit_list *own = p->make ? mem_zeroed(n * p->n_variants, sizeof *own) : NULL;
+        rc = p->make ? make_edits(p, first, n, own, err) : 0;
+        rc = rc ? rc : take_chunk(r, p, own, first, n, progress, err);
+        ablation_free_edits(own, n * p->n_variants);
         if (!rc && progress_step(progress, first + n, n_facts))
             rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu facts", first + n, n_facts);
     }

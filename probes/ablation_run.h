@@ -14,10 +14,11 @@ struct ablation_plan {
     struct runtime *rt;
     const struct prompt *prompts;
     const int32_t *answers;
-    size_t n_variants; /* of each fact */
-    /* [n_variants], the same for every fact; or, where by_fact, [n_facts, n_variants]. */
-    const struct edit_list *edits;
-    bool by_fact;
+    size_t n_variants;             /* of each fact */
+    const struct edit_list *edits; /* [n_variants], the same for every fact; or NULL: */
+    /* Fills the n_variants empty lists of a fact; called for each fact once, in order, and released with its chunk. */
+    int (*make)(void *arg, size_t fact, struct edit_list *edits, struct err *err);
+    void *arg;
 };
 
 /* Allocates and fills r but for n_draws and n_counts. */

@@ -59,28 +59,38 @@ static int check_counts(const struct neuron_activity *a, const size_t *counts, s
     return 0;
 }
 
-/* Variants of all facts: each fact's own neurons, then the draws. */
-static int make_edits(const struct neuron_activity *a, const size_t *counts, size_t n_counts, size_t n_draws,
-                      uint64_t seed, size_t d_mlp, struct edit_list *edits, struct err *err)
-{
-    size_t most = counts[n_counts - 1];
-    struct neuron *other = mem_array(most, sizeof *other);
-    size_t *units = mem_array(most, sizeof *units);
+struct maker {
+    const struct neuron_activity *a;
+    const size_t *counts;
+    size_t n_counts, n_draws, d_mlp;
     struct random_source random;
-    int rc = other && units ? 0 : err_nomem(err, "random neurons");
-    random_seed(&random, seed);
-    for (size_t i = 0; !rc && i < a->n_facts; i++)
-        for (size_t d = 0; !rc && d <= n_draws; d++) {
-            const struct neuron *list = a->by_logit + i * a->top;
-            if (d) {
-                draw(list, most, d_mlp, &random, other);
-                list = other;
-            }
-            for (size_t c = 0; !rc && c < n_counts; c++)
-                rc = take_out(list, counts[c], a->n_layers, units, edits++, err);
+    struct neuron *other; /* [the largest count] */
+    size_t *units;        /* [the largest count] */
+};
+
+static int open_maker(struct maker *m, uint64_t seed, struct err *err)
+{
+    size_t most = m->counts[m->n_counts - 1];
+    m->other = mem_array(most, sizeof *m->other);
+    m->units = mem_array(most, sizeof *m->units);
+    random_seed(&m->random, seed);
+    return m->other && m->units ? 0 : err_nomem(err, "random neurons");
+}
+
+/* Variants of a fact: its own neurons, then the draws. */
+static int make_edits(void *arg, size_t fact, struct edit_list *edits, struct err *err)
+{
+    struct maker *m = arg;
+    int rc = 0;
+    for (size_t d = 0; !rc && d <= m->n_draws; d++) {
+        const struct neuron *list = m->a->by_logit + fact * m->a->top;
+        if (d) {
+            draw(list, m->counts[m->n_counts - 1], m->d_mlp, &m->random, m->other);
+            list = m->other;
         }
-    free(other);
-    free(units);
+        for (size_t c = 0; !rc && c < m->n_counts; c++)
+            rc = take_out(list, m->counts[c], m->a->n_layers, m->units, edits++, err);
+    }
     return rc;
 }
 
@@ -88,24 +98,23 @@ int neuron_ablation_run(struct ablation_run *r, struct runtime *rt, const struct
                         const int32_t *answers, const struct neuron_activity *a, const size_t *counts, size_t n_counts,
                         size_t n_draws, uint64_t seed, struct progress *progress, struct err *err)
 {
-    size_t d_mlp = runtime_model(rt)->config.d_mlp, n_variants, n;
+    struct maker m = { .a = a,
+                       .counts = counts,
+                       .n_counts = n_counts,
+                       .n_draws = n_draws ? n_draws : ABLATION_DRAWS,
+                       .d_mlp = runtime_model(rt)->config.d_mlp };
+    struct ablation_plan plan = { .rt = rt, .prompts = prompts, .answers = answers, .make = make_edits, .arg = &m };
     *r = (struct ablation_run){ 0 };
-    n_draws = n_draws ? n_draws : ABLATION_DRAWS;
-    int rc = check_counts(a, counts, n_counts, d_mlp, err);
-    if (rc)
-        return rc;
-    if (!size_mul(1 + n_draws, n_counts, &n_variants) || !size_mul(n_variants, a->n_facts, &n))
-        return err_nomem(err, "edits");
-    struct edit_list *edits = mem_zeroed(n, sizeof *edits);
-    rc = edits ? make_edits(a, counts, n_counts, n_draws, seed, d_mlp, edits, err) : err_nomem(err, "edits");
-    const struct ablation_plan plan = {
-        .rt = rt, .prompts = prompts, .answers = answers, .n_variants = n_variants, .edits = edits, .by_fact = true
-    };
+    int rc = check_counts(a, counts, n_counts, m.d_mlp, err);
+    if (!rc && !size_mul(1 + m.n_draws, n_counts, &plan.n_variants))
+        rc = err_nomem(err, "edits");
+    rc = rc ? rc : open_maker(&m, seed, err);
     rc = rc ? rc : ablation_run(r, &plan, a->n_facts, progress, err);
     if (!rc) {
-        r->n_draws = n_draws;
+        r->n_draws = m.n_draws;
         r->n_counts = n_counts;
     }
-    ablation_free_edits(edits, n);
+    free(m.other);
+    free(m.units);
     return rc;
 }
