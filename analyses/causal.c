@@ -1,5 +1,6 @@
 /* strata causal: causal tracing of one fact or of every known fact of a file. */
 #include "analyses/cli/fact_options.h"
+#include "analyses/cli/input.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/cli/text.h"
 #include "analyses/report/causal_report.h"
@@ -116,28 +117,10 @@ static int sort_facts(struct job *job, struct prepared *items, const struct prom
     return rc;
 }
 
-static int read_facts(struct job *job, struct err *err)
+static int read_batch(void *arg, struct batch *batch, struct err *err)
 {
-    const struct cli *cli = job->cli;
-    struct facts *facts;
-    struct batcher *batcher;
-    struct batch *batch;
-    int rc = facts_open(&facts, cli->input, err);
-    if (rc)
-        return rc;
-    rc = batcher_open(&batcher, job->session.model, facts, cli->specials, cli->limit, BATCH_ROWS, err);
-    if (!rc) {
-        while ((rc = batcher_next(batcher, &batch, err)) > 0) {
-            rc = sort_facts(job, batch->items, batch->prompts, batch->n, err);
-            if (!rc && cli_interrupted())
-                rc = err_set(err, ERR_INTERRUPTED, "interrupted while reading the facts");
-            if (rc)
-                break;
-        }
-        batcher_close(batcher);
-    }
-    facts_close(facts);
-    return rc;
+    int rc = sort_facts(arg, batch->items, batch->prompts, batch->n, err);
+    return rc || !cli_interrupted() ? rc : err_set(err, ERR_INTERRUPTED, "interrupted while reading the facts");
 }
 
 static int read_argument(struct job *job, struct err *err)
@@ -197,7 +180,8 @@ static int trace_to_file(struct job *job, struct err *err)
     const char *path = strbuf_text(&job->h5_path);
     const struct provenance provenance = result_provenance(cli, job->session.model);
     struct causal_file *file;
-    int rc = causal_file_open(&file, path, cli->resume, &job->report, &provenance, err);
+    int rc = job->result.format == RESULT_FOLDER ? file_make_folder(cli->output, err) : 0;
+    rc = rc ? rc : causal_file_open(&file, path, cli->resume, &job->report, &provenance, err);
     if (rc)
         return rc;
     size_t done = causal_file_done(file);
@@ -295,7 +279,7 @@ static void set_noise(struct job *job)
         snprintf(job->noise_rule, sizeof job->noise_rule, "given");
 }
 
-/* The folder, the path of its file; what is in the way is said before long work. */
+/* The path of its file; what is in the way is said before long work. */
 static int prepare_output(struct job *job, struct err *err)
 {
     const struct cli *cli = job->cli;
@@ -306,13 +290,20 @@ static int prepare_output(struct job *job, struct err *err)
         strbuf_adds(&job->h5_path, "/causal.h5");
     if (strbuf_failed(&job->h5_path))
         return err_nomem(err, "a path");
-    int rc = job->result.format == RESULT_FOLDER ? file_make_folder(cli->output, err) : 0;
-    return rc ? rc : stream_look(strbuf_text(&job->h5_path), cli->resume, err);
+    return stream_look(strbuf_text(&job->h5_path), cli->resume, err);
+}
+
+static int read_input(struct job *job, struct err *err)
+{
+    int rc = input_keep(job->cli, err);
+    return rc ? rc : input_each_batch(job->cli, job->session.model, BATCH_ROWS, read_batch, job, err);
 }
 
 static int read_all(struct job *job, struct err *err)
 {
-    int rc = job->cli->input ? read_facts(job, err) : read_argument(job, err);
+    int rc = job->cli->input ? read_input(job, err) : read_argument(job, err);
+    if (!rc && !job->n_read)
+        rc = err_set(err, ERR_FORMAT, "%s: holds no prompts", input_name(job->cli));
     if (!rc && !job->n)
         rc = err_set(err, ERR_NOTFOUND, "%.200s: the model answers none of its %zu facts on rank 1: --all traces them",
                      job->cli->input, job->n_read);

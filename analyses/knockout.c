@@ -134,37 +134,18 @@ static int check_batch(const struct batch *batch, struct err *err)
     return 0;
 }
 
-static int each_batch(struct job *job, int (*use)(struct job *job, const struct batch *batch, struct err *err),
-                      struct err *err)
+static int check_facts(void *arg, struct batch *batch, struct err *err)
 {
-    struct facts *facts;
-    struct batcher *batcher;
-    struct batch *batch;
-    const struct cli *cli = job->cli;
-    int rc = input_open(cli, &facts, err);
-    if (rc)
-        return rc;
-    rc = batcher_open(&batcher, job->session.model, facts, cli->specials, cli->limit, runtime_batch_rows(), err);
-    if (!rc) {
-        while ((rc = batcher_next(batcher, &batch, err)) > 0)
-            if ((rc = use(job, batch, err)))
-                break;
-        batcher_close(batcher);
-    }
-    facts_close(facts);
-    return rc;
-}
-
-static int check_facts(struct job *job, const struct batch *batch, struct err *err)
-{
+    struct job *job = arg;
     job->n_prompts += batch->n;
     if (cli_interrupted())
         return err_set(err, ERR_INTERRUPTED, "interrupted while reading the facts");
     return check_batch(batch, err);
 }
 
-static int measure_facts(struct job *job, const struct batch *batch, struct err *err)
+static int measure_facts(void *arg, struct batch *batch, struct err *err)
 {
+    struct job *job = arg;
     int rc = measure_batch(job, batch, err);
     size_t done = batch->first_prompt + batch->n;
     if (!rc && progress_step(job->progress, done, job->n_prompts))
@@ -176,12 +157,14 @@ static int measure_input(struct job *job, struct err *err)
 {
     struct progress_bar bar;
     int rc = input_keep(job->cli, err);
-    rc = rc ? rc : each_batch(job, check_facts, err);
+    rc = rc ? rc : input_each_batch(job->cli, job->session.model, runtime_batch_rows(), check_facts, job, err);
     if (rc)
         return rc;
     job->progress = progress_bar_start(&bar, job->cli, "knockout", "prompts");
-    rc = each_batch(job, measure_facts, err);
+    rc = input_each_batch(job->cli, job->session.model, runtime_batch_rows(), measure_facts, job, err);
     progress_bar_end(&bar);
+    if (!rc && !job->n_prompts)
+        rc = err_set(err, ERR_FORMAT, "%s: holds no prompts", input_name(job->cli));
     if (!rc && !job->report.n_facts)
         rc = err_set(err, ERR_FORMAT,
                      "%s: nothing to measure: of %zu prompts %zu have no answer, and the model puts none of the other "

@@ -246,46 +246,50 @@ static int trace_numbered(struct job *job, const struct prepared *fact, size_t n
     return rc || loaded ? rc : journal_save(job->cli->journal, &part, 1, err);
 }
 
-static int trace_batches(struct job *job, struct batcher *batcher, struct err *err)
+/* Of --each. */
+struct sweep {
+    struct job *job;
+    struct progress *progress;
+    size_t done, total;
+};
+
+/* All facts are good before anything runs. */
+static int count_batch(void *arg, struct batch *batch, struct err *err)
 {
-    struct progress_bar bar;
-    struct batch *batch;
-    size_t done = 0;
-    int rc;
-    uint64_t total = progress_bar_facts(job->cli);
-    struct progress *progress = progress_bar_start(&bar, job->cli, "trace", "prompts");
-    while ((rc = batcher_next(batcher, &batch, err)) > 0) {
-        rc = 0;
-        for (size_t i = 0; !rc && i < batch->n; i++) {
-            const struct strbuf line = { .data = (char[]){ "\n" }, .len = 1 };
-            rc = done && !job->cli->json ? cli_print(&line, err) : 0;
-            rc = rc ? rc : trace_numbered(job, &batch->items[i], batch->first_prompt + i, err);
-            if (!rc && progress_step(progress, ++done, total))
-                rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", done);
-        }
-        if (rc)
-            break;
+    struct sweep *sweep = arg;
+    sweep->total += batch->n;
+    return cli_interrupted() ? err_set(err, ERR_INTERRUPTED, "interrupted while reading the facts") : 0;
+}
+
+static int trace_batch(void *arg, struct batch *batch, struct err *err)
+{
+    struct sweep *sweep = arg;
+    const struct strbuf line = { .data = (char[]){ "\n" }, .len = 1 };
+    int rc = 0;
+    for (size_t i = 0; !rc && i < batch->n; i++) {
+        rc = sweep->done && !sweep->job->cli->json ? cli_print(&line, err) : 0;
+        rc = rc ? rc : trace_numbered(sweep->job, &batch->items[i], batch->first_prompt + i, err);
+        if (!rc && progress_step(sweep->progress, ++sweep->done, sweep->total))
+            rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", sweep->done);
     }
-    progress_bar_end(&bar);
-    if (!rc && !done)
-        rc = err_set(err, ERR_FORMAT, "%s: holds no prompts", input_name(job->cli));
     return rc;
 }
 
 static int trace_input(struct job *job, struct err *err)
 {
-    struct facts *facts;
-    struct batcher *batcher;
-    int rc = facts_open(&facts, job->cli->input, err);
+    struct sweep sweep = { .job = job };
+    struct progress_bar bar;
+    const struct cli *cli = job->cli;
+    const struct model *m = job->session.model;
+    int rc = input_keep(cli, err);
+    rc = rc ? rc : input_each_batch(cli, m, runtime_batch_rows(), count_batch, &sweep, err);
+    if (!rc && !sweep.total)
+        rc = err_set(err, ERR_FORMAT, "%s: holds no prompts", input_name(cli));
     if (rc)
         return rc;
-    rc = batcher_open(&batcher, job->session.model, facts, job->cli->specials, job->cli->limit, runtime_batch_rows(),
-                      err);
-    if (!rc) {
-        rc = trace_batches(job, batcher, err);
-        batcher_close(batcher);
-    }
-    facts_close(facts);
+    sweep.progress = progress_bar_start(&bar, cli, "trace", "prompts");
+    rc = input_each_batch(cli, m, runtime_batch_rows(), trace_batch, &sweep, err);
+    progress_bar_end(&bar);
     return rc;
 }
 
@@ -318,7 +322,7 @@ static int check_one(struct cli *cli, struct err *err)
             rc = cli_usage(cli, err, "-o %.200s: give a folder; it gets trace.h5, trace.json and figures", cli->output);
     if (!rc && no_plots && !cli->output)
         rc = cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER");
-    return rc;
+    return rc ? rc : output_look(cli->output, true, err);
 }
 
 static int check(struct cli *cli, struct result *result, struct err *err)

@@ -55,3 +55,23 @@ int input_open(const struct cli *cli, struct facts **out, struct err *err)
     }
     return facts_open(out, cli->input, err);
 }
+
+int input_each_batch(const struct cli *cli, const struct model *model, size_t rows,
+                     int (*use)(void *arg, struct batch *batch, struct err *err), void *arg, struct err *err)
+{
+    struct facts *facts;
+    struct batcher *batcher;
+    struct batch *batch;
+    int rc = input_open(cli, &facts, err);
+    if (rc)
+        return rc;
+    rc = batcher_open(&batcher, model, facts, cli->specials, cli->limit, rows, err);
+    if (!rc) {
+        while ((rc = batcher_next(batcher, &batch, err)) > 0)
+            if ((rc = use(arg, batch, err)))
+                break;
+        batcher_close(batcher);
+    }
+    facts_close(facts);
+    return rc;
+}

@@ -9,11 +9,15 @@
 #define STRATA_ANALYSES_CLI_INPUT_H
 
 #include "analyses/cli/cli.h"
+#include "core/runtime/prepare.h"
 #include "core/formats/facts.h"
 
 int input_keep(const struct cli *cli, struct err *err);
 /* For messages: the file, or "standard input". */
 const char *input_name(const struct cli *cli);
 int input_open(const struct cli *cli, struct facts **out, struct err *err);
+/* All of --limit in batches of about `rows` tokens, until one that `use` refuses. */
+int input_each_batch(const struct cli *cli, const struct model *model, size_t rows,
+                     int (*use)(void *arg, struct batch *batch, struct err *err), void *arg, struct err *err);
 
 #endif

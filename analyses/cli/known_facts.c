@@ -1,5 +1,6 @@
 #include "analyses/cli/known_facts.h"
 
+#include "analyses/cli/input.h"
 #include "analyses/cli/progress_bar.h"
 #include "core/base/mem.h"
 #include "core/runtime/collect.h"
@@ -198,7 +199,7 @@ int known_facts_read(struct known_facts *k, const struct cli *cli, const struct 
     if (k->n)
         return 0;
     if (!k->n_given)
-        return err_set(err, ERR_FORMAT, "%.300s: holds no prompts", cli->input);
+        return err_set(err, ERR_FORMAT, "%.300s: holds no prompts", input_name(cli));
     return err_set(
         err, ERR_FORMAT,
         "%.300s: no fact to measure: of %zu, %zu have no answer and %zu have one that the model does not put "

@@ -25,6 +25,53 @@ int output_format(struct cli *cli, struct err *err)
     return cli_usage(cli, err, "-o %.200s: this command writes .json or .txt", cli->output);
 }
 
+/* The folder that path is in, cut out of it. */
+static const char *parent_of(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash)
+        return strcpy(path, ".");
+    slash[slash == path] = '\0';
+    return path;
+}
+
+/* In the folder of path, or the nearest one above it that is there. */
+static int look_above(char *path, bool make_parents, struct stat *st)
+{
+    int rc;
+    do
+        rc = stat(parent_of(path), st);
+    while (rc && errno == ENOENT && make_parents && strcmp(path, ".") && strcmp(path, "/"));
+    if (!rc && !S_ISDIR(st->st_mode)) {
+        errno = ENOTDIR;
+        rc = -1;
+    }
+    return rc ? rc : access(path, W_OK | X_OK);
+}
+
+int output_look(const char *path, bool folder, struct err *err)
+{
+    const char *task = folder ? "make the folder" : "create";
+    struct stat st;
+    if (!path || !strcmp(path, "-"))
+        return 0;
+    bool there = !stat(path, &st);
+    if (there && folder && !S_ISDIR(st.st_mode))
+        return err_set(err, ERR_IO, "%s: is there already and is no folder: choose another output", path);
+    if (there && !folder && S_ISDIR(st.st_mode))
+        return err_set(err, ERR_IO, "%s: is a folder: choose another output", path);
+    if (there && (folder || !S_ISREG(st.st_mode)))
+        return access(path, W_OK) ? err_errno(err, "%s: cannot write", path) : 0;
+    char *name = mem_strdup(path);
+    if (!name)
+        return err_nomem(err, "a path");
+    for (size_t n = strlen(name); folder && n > 1 && name[n - 1] == '/';)
+        name[--n] = '\0';
+    int rc = look_above(name, folder, &st) ? err_errno(err, "%s: cannot %s", path, task) : 0;
+    free(name);
+    return rc;
+}
+
 int output_open(struct output *out, const struct cli *cli, struct err *err)
 {
     struct stat st;

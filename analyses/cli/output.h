@@ -21,6 +21,11 @@ struct output {
 
 /* A -o name that ends in .json or .jsonl asks for JSON (sets cli->json); other known extensions are refused. */
 int output_format(struct cli *cli, struct err *err);
+/*
+ * Before long work: ERR_IO where PATH, a folder or a file, could not be made there afterwards. NULL and "-" are
+ * standard output.
+ */
+int output_look(const char *path, bool folder, struct err *err);
 int output_open(struct output *out, const struct cli *cli, struct err *err);
 int output_add(struct output *out, struct strbuf *text, struct err *err);
 /*

@@ -60,7 +60,7 @@ int result_choose(struct result *out, const struct result_kind *kind, struct cli
     if (cli->output && !strcmp(file_extension(cli->output), "json"))
         cli->json = true;
     *out = (struct result){ .kind = kind, .cli = cli, .format = (enum result_format)format, .no_plots = no_plots };
-    return 0;
+    return output_look(cli->output, format == RESULT_FOLDER, err);
 }
 
 /* --- HDF5 --- */

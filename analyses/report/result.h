@@ -61,7 +61,10 @@ struct result {
     bool no_plots;
 };
 
-/* Usage errors: names that ask for something else, --json beside them, --no-plots and --resume without a file. */
+/*
+ * Usage errors: names that ask for something else, --json beside them, --no-plots and --resume without a file. ERR_IO
+ * where the output could not be made.
+ */
 int result_choose(struct result *out, const struct result_kind *kind, struct cli *cli, bool no_plots, struct err *err);
 /* p: not read where the kind has no h5. */
 int result_write(const struct result *r, const void *report, const struct provenance *p, struct err *err);

@@ -199,9 +199,61 @@ stopped() {
     expect 1 "nowhere/out.h5: cannot create"
     one_line
     echo '{"prompt": "a b", "subject": "zebra"}' >bad.jsonl
-    for command in knockout heads neurons; do
+    for command in knockout heads neurons causal trace "trace --each"; do
         strata $command -m "$TINY" -i bad.jsonl -o out
         expect 1 "zebra"
         [ -z "$(ls -d out* 2>/dev/null)" ]
     done
+}
+
+@test "trace --each: a bad fact further on is found before anything runs" {
+    { head -n 300 "$WORK/facts.jsonl"; echo '{"prompt": "a b", "subject": "zebra"}'; } >late.jsonl
+    strata trace --each -m "$TINY" -i late.jsonl -o out
+    expect 1 "late.jsonl: line 301: subject 'zebra' is not in the prompt"
+    one_line
+    [ -z "$output" ] && [ -z "$(ls -d out* 2>/dev/null)" ]
+}
+
+@test "an input without facts" {
+    : >empty.jsonl
+    for command in "knockout --all" "heads --all" "neurons --all" "causal --all" trace "trace --each"; do
+        strata $command -m "$TINY" -i empty.jsonl -o out
+        expect 1 "empty.jsonl: holds no prompts"
+        one_line
+        [ ! -e out ] && [ ! -e out.journal ]
+        strata $command -m "$TINY" -i - </dev/null
+        expect 1 "standard input: holds no prompts"
+    done
+}
+
+# Before the model is even read: there is none.
+@test "an output that cannot be made is said before anything runs" {
+    echo x >file
+    echo '{}' >empty.json
+    for command in knockout heads neurons causal; do
+        strata $command -m nowhere "$PROMPT" --subject "Eiffel Tower" -o none/out.h5
+        expect 1 "strata: none/out.h5: cannot create: No such file or directory"
+        strata $command -m nowhere "$PROMPT" --subject "Eiffel Tower" -o file/out.csv
+        expect 1 "strata: file/out.csv: cannot create: Not a directory"
+        strata $command -m nowhere "$PROMPT" --subject "Eiffel Tower" -o file/deep/out
+        expect 1 "strata: file/deep/out: cannot make the folder: Not a directory"
+        strata $command -m nowhere "$PROMPT" --subject "Eiffel Tower" -o file
+        expect 1 "strata: file: is there already and is no folder: choose another output"
+    done
+    strata trace -m nowhere "$PROMPT" -o file
+    expect 1 "strata: file: is there already and is no folder"
+    strata trace -m nowhere -i "$WORK/facts.jsonl" -o none/trace.h5
+    expect 1 "strata: none/trace.h5: cannot create"
+    strata patch -m nowhere "$PROMPT" --from "$PROMPT" -o none/patch.json
+    expect 1 "strata: none/patch.json: cannot create"
+    strata experiment -m nowhere empty.json -o none/result.h5
+    expect 1 "strata: none/result.h5: cannot create"
+    mkdir folder.csv
+    strata experiment -m nowhere empty.json -o folder.csv
+    expect 1 "strata: folder.csv: is a folder: choose another output"
+    [ ! -e none ] && [ "$(cat file)" = x ]
+    # A folder is made together with those above it.
+    strata knockout --quiet -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --no-plots -o new/deep/out/
+    expect 0
+    [ -s new/deep/out/knockout.h5 ]
 }
