@@ -70,7 +70,7 @@ END
     done
     [ -s out/causal.h5 ] && [ ! -e out/causal.h5.partial ]
     head -1 out/causal.csv | grep -qx 'prompt,id,kind,position,token,role,layer,p,ie,p_clean,p_corrupted,norm'
-    head -1 out/summary.csv | grep -qx 'kind,role,layer,n,aie,low,high'
+    head -1 out/summary.csv | grep -qx 'kind,role,layer,n,aie,low,high,norm'
     strata causal -m "$TINY" -i f.jsonl --all --samples 2 --window 2 -o out
     expect 1 "causal.h5"
     one_line
