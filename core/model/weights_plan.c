@@ -208,7 +208,8 @@ static int bind_gain(struct binder *b, enum role role, size_t heads, size_t widt
         return bind_gains_of_heads(b, role, heads, width / heads, &norm->gain);
     if (!t)
         return missing(b, role, ".weight");
-    int rc = heads > 1 ? check(b, t, 2, (size_t[]){ heads, width / heads }) : check(b, t, 1, &width);
+    bool rows = heads > 1 || t->n_dims == 2; /* also of a single key head */
+    int rc = rows ? check(b, t, 2, (size_t[]){ heads, width / heads }) : check(b, t, 1, &width);
     rc = rc ? rc : add_load(b, t, as_they_are, b->arch->gains_less_one && !b->gguf ? 1 : 0);
     rc = rc ? rc : add_dest(b, &norm->gain, 0);
     return rc || !has_bias(b, role) ? rc : bind_vector(b, role, ".bias", width, as_they_are, &norm->bias);

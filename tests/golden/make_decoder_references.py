@@ -82,7 +82,7 @@ MODELS = {
     "mpt": lambda: T.MptConfig(vocab_size=61, d_model=30, n_heads=5, n_layers=2, max_seq_len=72,
                                attn_config=dict(clip_qkv=0.9)),
     "starcoder2": lambda: T.Starcoder2Config(**ODD, sliding_window=9),
-    "cohere": lambda: T.CohereConfig(**LLAMA, **IDS, use_qk_norm=True, logit_scale=0.25),
+    "cohere": lambda: T.CohereConfig(**LLAMA | dict(num_key_value_heads=1), **IDS, use_qk_norm=True, logit_scale=0.25),
     "cohere2": lambda: T.Cohere2Config(**ODD, **IDS, sliding_window=6, layer_types=PAIR, logit_scale=0.3),
     "granite": lambda: T.GraniteConfig(**LLAMA, embedding_multiplier=3.0, residual_multiplier=0.3,
                                        attention_multiplier=0.2, logits_scaling=1.5),
