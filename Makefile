@@ -74,7 +74,7 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test families bench asan tsan coverage coverage-programs fuzz fuzzers lint format data-check install clean
+.PHONY: help deps build objects demo test families bench asan tsan coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -89,6 +89,7 @@ help:
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
 	@echo '  families    write docs/families.md: what is compared with the reference for each family, and its errors'
+	@echo '  tidy        the last two over all sources: minutes'
 	@echo '  data-check  validate data/facts'
 	@echo '  install     to PREFIX=$(PREFIX): program, headers, static library, pkg-config file'
 	@echo '  clean       remove build/'
@@ -145,6 +146,11 @@ bench: build
 
 lint: deps
 	@tests/lint.sh
+
+# gcc -fanalyzer and clang-tidy over everything; lint does so over what reads untrusted files.
+tidy: deps
+	@tests/deps.sh lint
+	@tests/analyse.sh
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
