@@ -144,8 +144,10 @@ static int plan_variants(struct work *w, struct err *err)
 {
     const char *what;
     size_t units = site_units(w->in->site, w->config, &what), n_cells;
-    if (!site_row(w->in->site)->per_layer || !site_row(w->in->site)->editable || site_missing(w->in->site, w->config))
-        return err_set(err, ERR_ARG, "%s cannot be patched layer by layer", site_row(w->in->site)->name);
+    const char *missing = site_missing(w->in->site, w->config);
+    if (!site_row(w->in->site)->per_layer || !site_row(w->in->site)->editable || missing)
+        return err_set(err, ERR_ARG, "%s cannot be patched layer by layer%s%s", site_row(w->in->site)->name,
+                       missing ? ": " : "", missing ? missing : "");
     if (w->in->by == PATCH_BY_HEAD && (!units || !strstr(what, "head")))
         return err_set(err, ERR_ARG, "%s has no heads: patch it by position", site_row(w->in->site)->name);
     int rc = pair_tokens(w, err);

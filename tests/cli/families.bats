@@ -43,6 +43,13 @@ golden() {
     done
 }
 
+@test "parallel blocks have no state between their halves, and say so" {
+    golden cohere2
+    strata patch -m cohere2 "The abc of " --from "The xyz of " --answer q --from-answer t --site resid_mid
+    expect 1 "hook_resid_mid cannot be patched layer by layer: the block is parallel"
+    one_line
+}
+
 @test "experts: neurons have no site, all else runs" {
     golden qwen2_moe
     strata trace -m qwen2_moe "The abc of" --subject abc --json

@@ -181,6 +181,7 @@ static void logits_that_are_no_sum_have_a_lens_and_no_parts(void **state)
         assert_non_null(f.trace.not_attributed);
         assert_true(isnan(f.trace.attribution.heads[0]) && isnan(f.trace.attribution.sum));
         assert_int_equal(f.trace.lens.rank[f.trace.n_states - 1], 1);
+        fact_trace_release(&f.trace);
         close_fixture(&f);
     }
 }
