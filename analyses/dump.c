@@ -31,7 +31,8 @@ static const struct option options[] = {
       .kind = OPTION_TEXT,
       .value = &positions_text,
       .argument = "WHICH",
-      .help = "rows to store: all (default), last (in a masked prompt: the mask), subject, subject-first, subject-last, non-subject, 0,3-5" },
+      .help = "rows to store: all (default), last (in a masked prompt: the mask), subject, subject-first, "
+              "subject-last, non-subject, 0,3-5" },
     { .name = "dtype",
       .kind = OPTION_CHOICE,
       .value = &dtype,
