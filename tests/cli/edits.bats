@@ -214,3 +214,45 @@ json.dump(d, open("bad.json", "w"))' "$1"
     strata experiment -m "$TINY" e.json -o e.png
     expect 2 ".h5, .csv, .json"
 }
+
+@test "what is not there, and vectors of another size or type, by any command that edits" {
+    python3 - <<'END'
+import struct
+def npy(name, kind, numbers, there):
+    head = "{'descr': '%s', 'fortran_order': False, 'shape': (%d,), }" % (kind, numbers)
+    head += " " * (-(len(head) + 11) % 64) + "\n"
+    open(name, "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() + there)
+npy("int.npy", "<i4", 96, bytes(4 * 96))
+npy("cut.npy", "<f4", 96, bytes(40))
+npy("nan.npy", "<f4", 96, struct.pack("<f", float("nan")) * 96)
+open("text.npy", "w").write("hello")
+open("odd.f32", "wb").write(bytes(7))
+open("empty.f32", "wb").close()
+open("x.safetensors", "wb").write(bytes(64))
+END
+    refuses() {
+        for command in run trace lens; do
+            strata $command -m "$TINY" "$PROMPT" --edit "$1"
+            expect 1 "edit '$1'" "$2"
+            one_line
+            [ -z "$output" ]
+        done
+    }
+    refuses 'L6H0 zero' "no layer 6: the model has 6 layers"
+    refuses 'L0H4 zero' "no head 4: attn.hook_z has 4"
+    refuses 'L0N256 zero' "no neuron 256: mlp.hook_post has 256"
+    refuses 'mlp_post:0#256 zero' "no neuron 256"
+    refuses 'z:0-6 zero' "no layer 6"
+    refuses 'z:0@99 zero' "no position 99: the prompt has 10 tokens"
+    refuses 'z:0@3-99 zero' "no position 99"
+    refuses 'z:0@subject zero' "the prompt has no subject"
+    refuses 'resid_pots:0 zero' "did you mean resid_post"
+    refuses 'resid_post:0@last patch :7' "no layer 7"
+    refuses 'resid_post:0 add int.npy' "int.npy: holds '<i4': save x.astype('<f4')"
+    refuses 'resid_post:0 add cut.npy' "cut.npy: its shape promises 96 numbers"
+    refuses 'resid_post:0 add nan.npy' "nan.npy: number 0 is not a finite float32"
+    refuses 'resid_post:0 add text.npy' "text.npy: is no .npy file"
+    refuses 'resid_post:0 add odd.f32' "odd.f32: 7 bytes are no whole number of float32"
+    refuses 'resid_post:0 add empty.f32' "empty.f32 holds 0 numbers, a row of hook_resid_post has 96"
+    refuses 'resid_post:0 add x.safetensors' "a vector is FILE.npy or FILE.f32"
+}

@@ -60,6 +60,14 @@ OTHER="The Colosseum is in the city of"
     expect 2 "'resid_pree'" "did you mean resid_pre"
     strata patch -m "$TINY" "$PROMPT" --from "$OTHER" --site mlp_out --by head
     expect 2 "mlp_out has no heads"
+    strata patch -m "$TINY" "$PROMPT" --from "$PROMPT" --site z --positions 99
+    expect 1 "there is no position 99: the prompt has 10 tokens"
+    one_line
+    strata patch -m "$TINY" "$PROMPT" --from "$PROMPT" --site z --positions subject
+    expect 1 "position 'subject': the prompt has no subject"
+    strata patch -m "$TINY" "$PROMPT" --from "$OTHER" --subject "Eiffel Tower" --from-subject "Big Bon" --align subject
+    expect 1 "--from: subject 'Big Bon' is not in the prompt"
+    one_line
     strata patch -m "$TINY" "$PROMPT" --from "$OTHER" --positions last
     expect 2 "--by head"
     strata patch -m "$TINY" "$PROMPT" --from "$OTHER" --site z,z
