@@ -156,7 +156,7 @@ static int add_removed(struct stages *s, struct runtime *rt, const struct stages
 static void blank_ends(struct stages *s, const struct stages_input *in)
 {
     for (size_t i = 0; i < in->n_facts; i++)
-        if (in->prompts[i].subject_end == in->prompts[i].n_tokens)
+        if (in->prompts[i].subject_end == prompt_read_at(&in->prompts[i]) + 1)
             for (enum stages_curve c = STAGES_RECALL; c <= STAGES_WITHOUT_FFN; c++)
                 fill(curve_of(s, c, s->n_facts + i), stages_n_points(s, c), NAN);
 }
@@ -200,12 +200,12 @@ static size_t blocked_subject(const struct prompt *p)
     return p->subject_end > begin ? p->subject_end - begin : 0;
 }
 
-/* Tokens of the rest: neither subject, nor last, nor token 0. Into tokens[] where it is not NULL. */
+/* Tokens of the rest: neither subject, nor the one that answers, nor token 0. Into tokens[] where it is not NULL. */
 static size_t rest_tokens(const struct prompt *p, size_t *tokens)
 {
     size_t n = 0;
-    for (size_t t = 1; t + 1 < p->n_tokens; t++)
-        if (t < p->subject_begin || t >= p->subject_end) {
+    for (size_t t = 1; t < p->n_tokens; t++)
+        if (t != prompt_read_at(p) && (t < p->subject_begin || t >= p->subject_end)) {
             if (tokens)
                 tokens[n] = t;
             n++;
@@ -232,7 +232,7 @@ static int add_knockout(struct stages *s, struct runtime *rt, const struct stage
         const struct prompt *p = &in->prompts[i];
         const bool some[KNOCKOUT_SETS] = { [KNOCKOUT_SUBJECT] = blocked_subject(p) > 0,
                                            [KNOCKOUT_NON_SUBJECT] = rest_tokens(p, NULL) > 0,
-                                           [KNOCKOUT_LAST] = p->n_tokens > 1 };
+                                           [KNOCKOUT_LAST] = prompt_read_at(p) > 0 };
         for (size_t set = 0; set < KNOCKOUT_SETS; set++)
             for (size_t l = 0; l < s->n_layers; l++)
                 curve_of(s, to[set], s->n_facts + i)[l] =

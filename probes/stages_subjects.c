@@ -22,10 +22,10 @@ static int32_t random_word(const struct model *m, struct random_source *random)
     return token;
 }
 
-static struct site_ref state_site(size_t state, size_t n_layers)
+static struct site_ref state_site(size_t state, const struct model_config *config)
 {
-    return state < n_layers ? (struct site_ref){ SITE_RESID_PRE, state }
-                            : (struct site_ref){ SITE_RESID_POST, n_layers - 1 };
+    return state < config->n_layers ? (struct site_ref){ SITE_RESID_PRE, state }
+                                    : (struct site_ref){ site_leaving_block(config), config->n_layers - 1 };
 }
 
 /* Ranks of the answers in states[], which are [draws, n_states, d_model] and overwritten. */
@@ -50,7 +50,7 @@ static int take_ranks(struct stages_subjects *out, struct runtime *rt, void *sta
     return rc;
 }
 
-/* subjects: the prompts up to the end of their subject, whose last rows are kept. Later layers are not run. */
+/* subjects: what the subjects' last tokens, whose rows are kept, can see. Later layers are not run. */
 static int measure_ranks(struct stages_subjects *out, struct runtime *rt, const struct prompt *subjects,
                          const unsigned char *keep, const int32_t *answers, struct err *err)
 {
@@ -63,7 +63,7 @@ static int measure_ranks(struct stages_subjects *out, struct runtime *rt, const 
     if (rc)
         return rc;
     for (size_t s = 0; s < out->n_states; s++)
-        site_set_add_one(&reads, state_site(s, config->n_layers));
+        site_set_add_one(&reads, state_site(s, config));
     const struct forward f = {
         .prompts = subjects, .n_prompts = out->n_draws, .reads = &reads, .sink = &collector.sink, .read_rows = keep
     };
@@ -73,7 +73,7 @@ static int measure_ranks(struct stages_subjects *out, struct runtime *rt, const 
     if (!rc && !(size_mul(out->n_draws, out->n_states, &n) && (states = mem_aligned(n, state))))
         rc = err_nomem(err, "random subjects");
     for (size_t s = 0; !rc && s < out->n_states; s++) {
-        struct site_ref site = state_site(s, config->n_layers);
+        struct site_ref site = state_site(s, config);
         const char *from = collector_rows(&collector, site.site, site.layer);
         for (size_t d = 0; d < out->n_draws; d++)
             memcpy(states + (d * out->n_states + s) * state, from + d * state, state);
@@ -132,8 +132,11 @@ int stages_random_subjects(struct stages_subjects *out, struct runtime *rt, cons
         prompts[d].tokens = own;
         answers[d] = answer;
         subjects[d] = prompts[d];
-        subjects[d].n_tokens = prompt->subject_end;
-        keep[(d + 1) * prompt->subject_end - 1] = 1;
+        if (!runtime_model(rt)->config.bidirectional) {
+            subjects[d].n_tokens = prompt->subject_end;
+            subjects[d].n_after = 0;
+        }
+        keep[d * subjects[d].n_tokens + prompt->subject_end - 1] = 1;
     }
     rc = rc ? rc : measure_ranks(out, rt, subjects, keep, answers, err);
     rc = rc ? rc : measure_events(out, rt, prompts, answers, err);

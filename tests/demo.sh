@@ -53,6 +53,7 @@ done >"$out/facts.jsonl"
 "$strata" curves "$out/lens.h5" | tail -n 4
 
 echo
+echo "the three stages of all these facts, in some minutes: $strata trace -m $use -i $out/facts.jsonl -o $out/stages"
 shopt -s nullglob # no pictures where gnuplot is missing
 echo "Open these:"
 printf '  %s\n' "$out/trace/report.html" "$out/curves/index.html" "$out"/{trace,curves}/*.png "$out/trace/trace.h5" "$out/lens.h5"

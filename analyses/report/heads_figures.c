@@ -127,7 +127,7 @@ static int draw_sources(struct figures *f, struct err *err)
     char **tokens = mem_zeroed(n, sizeof *tokens);
     int rc = values && tokens ? 0 : err_nomem(err, "a figure");
     for (size_t k = 0; !rc && k < n; k++)
-        rc = token_text_copy(r->model, fact->tokens.id[k], &tokens[k], err);
+        rc = token_text_label(r->model, fact->tokens.id[k], &tokens[k], err);
     for (size_t i = 0; !rc && i < rows; i++) {
         labels[i] = heads_report_name(r, r->by_mean[i], names[i]);
         for (size_t k = 0; k < n; k++)

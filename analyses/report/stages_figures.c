@@ -182,7 +182,7 @@ static int draw_causal(const struct stages_report *r, struct plot_target to, str
     char **tokens = mem_zeroed(n, sizeof *tokens);
     int rc = tokens ? 0 : err_nomem(err, "a figure");
     for (size_t i = 0; !rc && i < n; i++)
-        rc = token_text_copy(r->model, r->fact->tokens.id[i], &tokens[i], err);
+        rc = token_text_label(r->model, r->fact->tokens.id[i], &tokens[i], err);
     to.name = "causal";
     to.title = "p(answer) after restoring one state in the run with a corrupted subject";
     rc = rc ? rc : draw_causal_grid(r, &to, tokens, err);

@@ -39,6 +39,19 @@ int token_text_copy(const struct model *m, int32_t id, char **out, struct err *e
     return 0;
 }
 
+int token_text_label(const struct model *m, int32_t id, char **out, struct err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    strbuf_adds(&text, "");
+    token_text_padded(&text, m, id, 0);
+    if (strbuf_failed(&text)) {
+        strbuf_release(&text);
+        return err_nomem(err, "the text of a token");
+    }
+    *out = text.data;
+    return 0;
+}
+
 void token_text_padded(struct strbuf *out, const struct model *m, int32_t id, size_t width)
 {
     struct strbuf text = STRBUF_INIT, shown = STRBUF_INIT;

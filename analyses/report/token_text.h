@@ -20,6 +20,8 @@ void token_text(struct strbuf *out, const struct model *m, int32_t id);
 int token_text_copy(const struct model *m, int32_t id, char **out, struct err *err);
 /* As plot_show_token shows it, cut or filled with blanks to `width` columns. */
 void token_text_padded(struct strbuf *out, const struct model *m, int32_t id, size_t width);
+/* The same, whole, on its own: a label of a figure. *out is the caller's (free). */
+int token_text_label(const struct model *m, int32_t id, char **out, struct err *err);
 /* {"id":7042,"text":" Paris"} */
 void token_text_json(struct strbuf *out, const struct model *m, int32_t id);
 

@@ -124,6 +124,8 @@ static int describe(void *arg, const struct h5_file *f, struct err *err)
         rc = h5_put_text(f, f->id, "positions", plan->positions, err);
     if (!rc)
         rc = h5_put_text(f, f->id, "lens", "lens", err);
+    if (!rc)
+        rc = h5_put_text(f, f->id, "norm", "lens", err);
     return rc ? rc : h5_put_array(f, "/layers/label", STORE_TEXT, 1, &n_states, plan->labels, err);
 }
 

@@ -18,7 +18,7 @@
  *
  * Beside the contract: /prompts/subject, /prompts/relation (strings),
  * /prompts/answer_logprob (float32, where given), root attributes site,
- * positions, lens = "lens" (the norm convention), input_sha256.
+ * positions, norm = "lens" (the norm convention; lens = "lens" is the same), input_sha256.
  */
 #ifndef STRATA_STORE_LENS_FILE_H
 #define STRATA_STORE_LENS_FILE_H

@@ -68,11 +68,12 @@ import csv
 print(*(x["rank"] for x in csv.DictReader(open("out.csv"))))' >csv.ranks
     [ "$(wc -w <csv.ranks)" -gt 150 ]
     [ "$(tr ',' ' ' <ranks | xargs)" = "$(cat csv.ranks)" ]
-    h5dump -a /format -a /site -a /positions -a /lens -a /complete out.h5 >attributes
+    h5dump -a /format -a /site -a /positions -a /lens -a /norm -a /complete out.h5 >attributes
     strata lens -m "$TINY" -i - --limit 5 --positions all -o in.h5 <"$FACTS"
     expect 0
     h5diff in.h5 out.h5 /lens
     h5diff in.h5 out.h5 /prompts
+    grep -A9 'ATTRIBUTE "norm"' attributes | grep -q '"lens"'
     grep -q '"strata-lens"' attributes && grep -q '"resid"' attributes && grep -q '"all"' attributes
 }
 

@@ -319,6 +319,15 @@ static void random_subjects_change_the_subject_alone(void **state)
             best = fmin(best, a.rank[d * a.n_states + state_number]);
         assert_true(a.best[d] == best);
     }
+    /* Words that a random subject does not see change nothing. */
+    struct prompt later = prompts[1];
+    int32_t changed[64];
+    memcpy(changed, later.tokens, later.n_tokens * sizeof *changed);
+    changed[later.n_tokens - 1] = changed[0];
+    later.tokens = changed;
+    stages_subjects_release(&b);
+    must(stages_random_subjects(&b, rt, &later, answers[1], 1, &err), &err);
+    assert_memory_equal(a.rank, b.rank, a.n_draws * a.n_states * sizeof *a.rank);
     stages_subjects_release(&a);
     stages_subjects_release(&b);
 }
