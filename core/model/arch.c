@@ -5,10 +5,14 @@
 
 const struct arch *arch_row(size_t i)
 {
-    if (i < n_arch_decoders)
-        return &arch_decoders[i];
-    i -= n_arch_decoders;
-    return i < n_arch_encoders ? &arch_encoders[i] : NULL;
+    const struct {
+        const struct arch *rows;
+        size_t n;
+    } tables[] = { { arch_llama, n_arch_llama }, { arch_gpt, n_arch_gpt }, { arch_encoders, n_arch_encoders } };
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; i -= tables[t++].n)
+        if (i < tables[t].n)
+            return &tables[t].rows[i];
+    return NULL;
 }
 
 const char *model_known_families(void)

@@ -228,9 +228,9 @@ const struct arch *arch_of_model_type(const char *model_type);
 const struct arch *arch_of_gguf(const char *architecture, size_t len);
 /* The i-th row, NULL past the end. */
 const struct arch *arch_row(size_t i);
-/* The tables behind it (arch_decoders.c, arch_encoders.c). */
-extern const struct arch arch_decoders[], arch_encoders[];
-extern const size_t n_arch_decoders, n_arch_encoders;
+/* The tables behind it: arch_llama.c, arch_gpt.c, arch_encoders.c. */
+extern const struct arch arch_llama[], arch_gpt[], arch_encoders[];
+extern const size_t n_arch_llama, n_arch_gpt, n_arch_encoders;
 
 const char *role_gguf_name(enum role role);
 
