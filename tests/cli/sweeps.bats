@@ -186,6 +186,36 @@ stopped() {
     expect 1 "a.h5.journal: of another command, model, input or machine"
 }
 
+@test "a changed vector is another experiment" {
+    python3 -c 'print("\x01" * 384, end="")' >x.f32
+    sed 's/attn_out:0@last zero"\]/attn_out:0@last add x.f32"]/' "$WORK/many.json" >mine.json
+    grep -q 'add x.f32' mine.json
+    args=(experiment --quiet -t 1 -m "$TINY" mine.json -o a.h5)
+    for try in {1..10}; do
+        rm -f a.h5 a.h5.journal
+        "$STRATA" "${args[@]}" &
+        child=$!
+        for wait in {1..500}; do
+            [ "$(stat -c %s a.h5.journal 2>/dev/null || echo 0)" -le 40 ] || break
+            sleep 0.01
+        done
+        kill -KILL $child 2>/dev/null || true
+        wait $child 2>/dev/null || true
+        [ ! -e a.h5 ] || continue
+        break
+    done
+    [ -s a.h5.journal ]
+    cp x.f32 same.f32
+    python3 -c 'print("\x02" * 384, end="")' >x.f32
+    strata "${args[@]}" --resume
+    expect 1 "a.h5.journal: of another command, model, input or machine"
+    one_line
+    cp same.f32 x.f32
+    strata "${args[@]}" --resume
+    expect 0
+    [ -s a.h5 ] && [ ! -e a.h5.journal ]
+}
+
 @test "what cannot be resumed is refused at once, and nothing is left behind" {
     strata knockout -m "$TINY" -i "$WORK/facts.jsonl" --resume
     expect 2 "--resume"
