@@ -112,8 +112,9 @@ test: deps
 
 # The table of what is proven for each family, written by the test that proves it.
 families: deps
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/tests/golden/test_models
-	@mkdir -p docs && FAMILIES_TABLE=docs/families.md $(BUILD)/tests/golden/test_models 2>/dev/null
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/tests/golden/test_models $(BUILD)/tests/golden/test_tokenizers
+	@mkdir -p docs && export FAMILIES_TABLE=docs/families.md && $(BUILD)/tests/golden/test_models 2>/dev/null && \
+	    $(BUILD)/tests/golden/test_tokenizers 2>/dev/null
 
 asan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
