@@ -9,8 +9,8 @@
 #define STRATA_ANALYSES_CLI_INPUT_H
 
 #include "analyses/cli/cli.h"
-#include "core/runtime/prepare.h"
 #include "core/formats/facts.h"
+#include "core/runtime/prepare.h"
 
 int input_keep(const struct cli *cli, struct err *err);
 /* For messages: the file, or "standard input". */

@@ -13,7 +13,6 @@
 
 enum { TOP = 3 };
 
-
 struct fixture {
     struct model *model;
     struct runtime *rt;
