@@ -36,23 +36,36 @@ const struct arch *arch_of_model_type(const char *model_type)
     return arch;
 }
 
-const struct arch *arch_of_gguf(const char *architecture, size_t len)
+const struct property_key *arch_property(const struct arch *arch, enum property property)
 {
-    const struct arch *arch;
-    for (size_t i = 0; (arch = arch_row(i)); i++)
-        if (arch->gguf && strlen(arch->gguf) == len && !memcmp(arch->gguf, architecture, len))
-            break;
-    return arch;
+    for (size_t i = 0; property != PROPERTY_NONE && i < MOST_PROPERTY_KEYS; i++)
+        if (arch->properties[i].property == property)
+            return &arch->properties[i];
+    return NULL;
 }
 
-const char *role_gguf_name(enum role role)
+const struct arch *arch_of_gguf(const char *architecture, size_t len, bool experts)
+{
+    const struct arch *arch, *found = NULL;
+    for (size_t i = 0; (arch = arch_row(i)); i++) {
+        if (!arch->gguf || strlen(arch->gguf) != len || memcmp(arch->gguf, architecture, len) != 0)
+            continue;
+        if (!found || experts == (arch_property(arch, PROPERTY_EXPERTS) != NULL))
+            found = arch;
+    }
+    return found;
+}
+
+const char *role_gguf_name(const struct arch *arch, enum role role)
 {
     static const char *const names[N_ROLES] = {
 #define X(id, gguf) [ROLE_##id] = gguf,
         ROLES(X)
 #undef X
     };
-    return names[role];
+    if (role == ROLE_LN1 && arch->gguf_ln1)
+        return arch->gguf_ln1;
+    return role == ROLE_LN2 && arch->gguf_ln2 ? arch->gguf_ln2 : names[role];
 }
 
 bool activation_of_name(const char *name, enum activation *out)

@@ -203,12 +203,15 @@ struct arch {
 
     /* Hugging Face tensor names by role, NULL where the family has no such tensor. */
     const char *const *names;
-    const char *prefix;           /* before every name but the head's; base models are saved without it */
-    const char *const *ignored;   /* tensors that carry nothing that is computed; NULL-terminated */
-    bool in_major;                /* matrices of the blocks are Conv1D, [in, out]; GGUF has them transposed */
-    bool gguf_pairs;              /* GGUF has q and k rows reordered for rotary over neighbouring pairs */
-    uint64_t biased;              /* roles that have a bias, norms included */
-    struct bias_key bias_keys[5]; /* roles that have one where a key says so */
+    const char *prefix;              /* before every name but the head's; base models are saved without it */
+    const char *const *ignored;      /* tensors that carry nothing that is computed; NULL-terminated */
+    bool in_major;                   /* matrices of the blocks are Conv1D, [in, out]; GGUF has them transposed */
+    bool gguf_pairs;                 /* GGUF has q and k rows reordered for rotary over neighbouring pairs */
+    const char *gguf_ln1, *gguf_ln2; /* GGUF's names where they are not those of ROLES */
+    bool gguf_renormalised;          /* experts' weights sum to 1, which GGUF does not say */
+    size_t wide_scale_layers;        /* the model of so many layers has scores / sqrt(d_model / n_heads); GGUF's rule */
+    uint64_t biased;                 /* roles that have a bias, norms included */
+    struct bias_key bias_keys[5];    /* roles that have one where a key says so */
 
     const struct config_keys *keys;
     struct property_key properties[MOST_PROPERTY_KEYS];
@@ -225,14 +228,17 @@ struct arch {
 
 /* NULL where there is none. */
 const struct arch *arch_of_model_type(const char *model_type);
-const struct arch *arch_of_gguf(const char *architecture, size_t len);
+/* Of two rows with one name (Mixtral's files say llama) the one that has experts, or has none. */
+const struct arch *arch_of_gguf(const char *architecture, size_t len, bool experts);
+/* What a row says of a property; NULL where it has no such key. */
+const struct property_key *arch_property(const struct arch *arch, enum property property);
 /* The i-th row, NULL past the end. */
 const struct arch *arch_row(size_t i);
 /* The tables behind it: arch_llama.c, arch_gpt.c, arch_encoders.c. */
 extern const struct arch arch_llama[], arch_gpt[], arch_encoders[];
 extern const size_t n_arch_llama, n_arch_gpt, n_arch_encoders;
 
-const char *role_gguf_name(enum role role);
+const char *role_gguf_name(const struct arch *arch, enum role role);
 
 /* Sets *out; false where the name is not one of config.json's activation names. */
 bool activation_of_name(const char *name, enum activation *out);

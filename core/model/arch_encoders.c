@@ -200,7 +200,10 @@ static const struct config_keys modernbert_keys = {
 const struct arch arch_encoders[] = {
     {
         .name = "bert",
+        .gguf = "bert",
         BERT_SHAPE,
+        .gguf_ln1 = "blk.*.attn_output_norm",
+        .gguf_ln2 = "blk.*.layer_output_norm",
         .names = bert_names,
         .prefix = "bert.",
         .ignored = bert_ignored,

@@ -228,6 +228,8 @@ const struct arch arch_gpt[] = {
     {
         .name = "falcon",
         .gguf = "falcon",
+        .gguf_ln1 = "blk.*.attn_norm_2|blk.*.attn_norm",
+        .gguf_ln2 = "blk.*.attn_norm",
         .norm = NORM_LAYER,
         .position = POSITION_ROTARY,
         .qkv = QKV_GROUPED,

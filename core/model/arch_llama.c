@@ -194,6 +194,8 @@ const struct arch arch_llama[] = {
     },
     {
         .name = "mixtral",
+        .gguf = "llama",
+        .gguf_pairs = true,
         RMS_ROTARY_GATED,
         .window = { .kind = WINDOW_EVERY_LAYER },
         .rope_theta = 1e6,
@@ -263,6 +265,7 @@ const struct arch arch_llama[] = {
         .qk_norm = true,
         .window = { .kind = WINDOW_SOME_LAYERS, .otherwise = 4096 },
         .names = qwen_moe_names,
+        .gguf_renormalised = true,
         .bias_keys = { { "attention_bias", false, ROLES_ATTENTION } },
         .keys = &llama_keys,
         .properties = { { "num_experts|num_local_experts", PROPERTY_EXPERTS, 128 },
@@ -297,6 +300,7 @@ const struct arch arch_llama[] = {
         .sublayer_norms = true,
         .window = { .kind = WINDOW_PERIODIC, .otherwise = 4096, .period = 2 },
         .names = gemma2_names,
+        .wide_scale_layers = 46,
         .bias_keys = BIAS_KEYS,
         .keys = &gemma_keys,
         .properties = { { "query_pre_attn_scalar", PROPERTY_ATTN_SCALAR, 256 },
@@ -318,7 +322,8 @@ const struct arch arch_llama[] = {
                 .otherwise = 4096,                                                                                     \
                 .period_key = "sliding_window_pattern|_sliding_window_pattern",                                        \
                 .period = 6 },                                                                                         \
-    .names = gemma2_names, .ignored = llama_ignored, .bias_keys = BIAS_KEYS, .keys = &gemma_keys,                      \
+    .names = gemma2_names, .ignored = llama_ignored, .wide_scale_layers = 62, .bias_keys = BIAS_KEYS,                  \
+    .keys = &gemma_keys,                                                                                               \
     .properties = { { "query_pre_attn_scalar", PROPERTY_ATTN_SCALAR, 256 },                                            \
                     { "attn_logit_softcapping", PROPERTY_ATTN_SOFTCAP, NAN },                                          \
                     { "final_logit_softcapping", PROPERTY_LOGIT_SOFTCAP, NAN },                                        \

@@ -266,7 +266,7 @@ static int take_size(const struct config_reader *r, const char *key, double x, d
     return 0;
 }
 
-static int set_number(const struct config_reader *r, enum property property, const char *key, double x)
+int config_set_number(const struct config_reader *r, enum property property, const char *key, double x)
 {
     struct model_config *c = &r->m->config;
     size_t size = 0;
@@ -350,7 +350,7 @@ static int set_number(const struct config_reader *r, enum property property, con
     }
 }
 
-static int set_flag(const struct config_reader *r, enum property property, const char *key, bool is)
+int config_set_flag(const struct config_reader *r, enum property property, const char *key, bool is)
 {
     struct model_config *c = &r->m->config;
     switch (property) {
@@ -403,10 +403,10 @@ static int read_property(const struct config_reader *r, const struct property_ke
         return 0;
     if (k->property >= PROPERTY_PARALLEL) {
         rc = json_get_bool_or(place.object, r->name, place.key, k->otherwise != 0, &flag, r->err);
-        return rc ? rc : set_flag(r, k->property, place.key, flag);
+        return rc ? rc : config_set_flag(r, k->property, place.key, flag);
     }
     rc = json_get_number_or(place.object, r->name, place.key, k->otherwise, &number, r->err);
-    return rc || isnan(number) ? rc : set_number(r, k->property, place.key, number);
+    return rc || isnan(number) ? rc : config_set_number(r, k->property, place.key, number);
 }
 
 /* Properties that say something of single layers are read once there are layers. */

@@ -44,6 +44,13 @@ static int read_some(const struct config_reader *r, size_t window)
     return rc;
 }
 
+void config_slide_by_period(struct model *m, size_t period, size_t window)
+{
+    const struct window_rule *rule = &m->storage->arch->window;
+    for (size_t l = 0; l < m->config.n_layers; l++)
+        m->layers[l].window = (l + !rule->first_is_full) % period ? window : 0;
+}
+
 static int read_period(const struct config_reader *r, size_t window)
 {
     const struct window_rule *rule = &r->arch->window;
@@ -54,8 +61,7 @@ static int read_period(const struct config_reader *r, size_t window)
         if (rc)
             return rc;
     }
-    for (size_t l = 0; l < r->m->config.n_layers; l++)
-        r->m->layers[l].window = (l + !rule->first_is_full) % period ? window : 0;
+    config_slide_by_period(r->m, period, window);
     return 0;
 }
 
@@ -149,19 +155,22 @@ static int read_rope_layers(const struct config_reader *r)
     return 0;
 }
 
-int config_read_windows(const struct config_reader *r)
+void config_ropes_of_windows(struct model *m)
 {
-    const struct arch *arch = r->arch;
-    struct model *m = r->m;
-    int rc = read_windows(r);
-    for (size_t l = 0; !rc && l < m->config.n_layers; l++) {
+    const struct arch *arch = m->storage->arch;
+    for (size_t l = 0; l < m->config.n_layers; l++) {
         if (arch->local_theta > 0 && m->layers[l].window)
             m->layers[l].rope = m->n_ropes - 1;
         if (arch->window.full_has_no_rope && !m->layers[l].window)
             m->layers[l].rope = NO_ROPE;
     }
-    for (size_t i = 0; !rc && i < MOST_PROPERTY_KEYS; i++)
-        if (arch->properties[i].property == PROPERTY_ROPE_LAYERS)
-            rc = read_rope_layers(r);
-    return rc;
+}
+
+int config_read_windows(const struct config_reader *r)
+{
+    int rc = read_windows(r);
+    if (rc)
+        return rc;
+    config_ropes_of_windows(r->m);
+    return arch_property(r->arch, PROPERTY_ROPE_LAYERS) ? read_rope_layers(r) : 0;
 }

@@ -84,6 +84,9 @@ struct model_storage {
 
 /* GGUF: divisors of the rotary frequencies, one per pair. */
 #define GGUF_ROPE_DIVISORS "rope_freqs.weight"
+/* longrope's */
+#define GGUF_ROPE_SHORT "rope_factors_short.weight"
+#define GGUF_ROPE_LONG "rope_factors_long.weight"
 
 const struct tensor_set *model_tensors(const struct model *m);
 
@@ -123,17 +126,17 @@ int config_finish(struct model *m, const char *where, struct err *err);
 int rope_add(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err);
 
 int config_from_json(struct model *m, const json_t *config, const char *name, struct err *err);
-/* Reads the shape of the embedding too, and rope_freqs.weight. */
+/* Reads the shape of the embedding too, and the factors of rotary frequencies. */
 int config_from_gguf(struct model *m, const struct gguf *g, struct err *err);
 /* The metadata without arrays as a JSON object; NULL when out of memory. Caller frees. */
 char *config_json_of_gguf(const struct gguf *g);
 
-/* What the parts of the config.json reader share. */
+/* What the parts of the config readers share. */
 struct config_reader {
     struct model *m;
     const struct arch *arch;
-    const json_t *json;
-    const char *name; /* of the file */
+    const json_t *json; /* NULL: a GGUF's metadata */
+    const char *name;   /* of the file */
     struct err *err;
 };
 /* The object and the key that one of the spellings "a|b.c" stands for; the first where none is there. */
@@ -144,6 +147,13 @@ struct config_place {
 struct config_place config_find(const struct config_reader *r, const char *spellings);
 int config_read_ropes(const struct config_reader *r);
 int config_read_windows(const struct config_reader *r);
+/* A property has the value that `key` says; sizes must be known, and layers for what is said of single ones. */
+int config_set_number(const struct config_reader *r, enum property property, const char *key, double x);
+int config_set_flag(const struct config_reader *r, enum property property, const char *key, bool is);
+/* All layers but every period-th one slide. */
+void config_slide_by_period(struct model *m, size_t period, size_t window);
+/* Rotary angles of layers that slide and of those that do not, where the family has others or none. */
+void config_ropes_of_windows(struct model *m);
 
 /* --- tokens.c: m->tokenizer, which stays NULL where the files have none, and its hash --- */
 

@@ -26,7 +26,7 @@ static const struct row_order as_they_are = { .kind = ROWS_AS_THEY_ARE };
 
 static const char *spellings_of(const struct binder *b, enum role role)
 {
-    const char *text = b->gguf ? role_gguf_name(role) : b->arch->names[role];
+    const char *text = b->gguf ? role_gguf_name(b->arch, role) : b->arch->names[role];
     return text ? text : "";
 }
 
@@ -523,8 +523,9 @@ static int bind_head(struct binder *b)
 
 static bool ignored(const struct binder *b, const char *name)
 {
-    if (b->gguf) /* config_from_gguf has read it */
-        return !strcmp(name, GGUF_ROPE_DIVISORS) && b->m->n_ropes;
+    if (b->gguf) /* config_from_gguf has read them */
+        return b->m->n_ropes &&
+               (!strcmp(name, GGUF_ROPE_DIVISORS) || !strcmp(name, GGUF_ROPE_SHORT) || !strcmp(name, GGUF_ROPE_LONG));
     size_t n = strlen(b->prefix);
     for (const char *const *pattern = b->arch->ignored; *pattern; pattern++)
         if (tensor_name_matches(name, *pattern) ||
@@ -549,7 +550,7 @@ static void read_presence(struct binder *b)
     struct model_config *c = &b->m->config;
     b->layer = 0;
     if (b->arch->ln2_if_there && c->block == BLOCK_PARALLEL)
-        c->ln2 = find(b, ROLE_LN2, ".weight");
+        c->ln2 = find(b, ROLE_LN2, ".weight") && find(b, ROLE_LN2, ".weight") != find(b, ROLE_LN1, ".weight");
     b->layer = NO_LAYER;
     if (c->head_transform && !find(b, ROLE_HEAD_DENSE, ".weight"))
         c->head_transform = c->unembedding = false;

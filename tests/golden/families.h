@@ -86,6 +86,43 @@
     X("modernbert", GOLDEN_BOUND)                                                                                      \
     X("deberta_v2", GOLDEN_BOUND)                                                                                      \
     X("deberta_v2_b", GOLDEN_BOUND)
-#define GOLDEN_ALL(X) GOLDEN_MODELS_OF_FORMATS(X) GOLDEN_FAMILIES(X) GOLDEN_HUB(X) GOLDEN_ENCODERS(X)
+/*
+ * Of the others as llama.cpp's converter writes them (make_gguf_models.py). Its numbers are float32: eps of norms, at
+ * most 1e-5 beside variances of about 1, matter little; factors and clips are off by up to 2^-25 of themselves.
+ */
+#define EPS_BOUND 1e-11
+#define METADATA_BOUND (4 * 0x1p-24)
+#define GOLDEN_GGUF(X)                                                                                                 \
+    X("mistral_gguf", EPS_BOUND)                                                                                       \
+    X("mixtral_gguf", EPS_BOUND)                                                                                       \
+    X("llama_yarn_gguf", EPS_BOUND)                                                                                    \
+    X("qwen3_gguf", EPS_BOUND)                                                                                         \
+    X("gemma_gguf", EPS_BOUND)                                                                                         \
+    X("phi3_gguf", EPS_BOUND)                                                                                          \
+    X("phi3_long_gguf", METADATA_BOUND)                                                                                \
+    X("gpt_neox_gguf", EPS_BOUND)                                                                                      \
+    X("bloom_gguf", 1e-9)                                                                                              \
+    X("falcon_gguf", EPS_BOUND)                                                                                        \
+    X("falcon_grouped_gguf", EPS_BOUND)                                                                                \
+    X("phi_gguf", EPS_BOUND)                                                                                           \
+    X("starcoder2_gguf", EPS_BOUND)                                                                                    \
+    X("gpt_bigcode_gguf", EPS_BOUND)                                                                                   \
+    X("olmo2_gguf", EPS_BOUND)                                                                                         \
+    X("olmo_gguf", EPS_BOUND)                                                                                          \
+    X("cohere_gguf", EPS_BOUND)                                                                                        \
+    X("granite_gguf", METADATA_BOUND)                                                                                  \
+    X("stablelm_gguf", EPS_BOUND)                                                                                      \
+    X("stablelm_parallel_gguf", EPS_BOUND)                                                                             \
+    X("mpt_gguf", METADATA_BOUND)                                                                                      \
+    X("qwen2_moe_gguf", EPS_BOUND)                                                                                     \
+    X("qwen3_moe_gguf", EPS_BOUND)                                                                                     \
+    X("gemma2_gguf", EPS_BOUND)                                                                                        \
+    X("gemma3_text_gguf", EPS_BOUND)                                                                                   \
+    X("cohere2_gguf", EPS_BOUND)                                                                                       \
+    X("smollm3_gguf", EPS_BOUND)
+#define GOLDEN_HEADLESS(X) X("bert_gguf", EPS_BOUND)
+#define GOLDEN_WITH_HEAD(X)                                                                                            \
+    GOLDEN_MODELS_OF_FORMATS(X) GOLDEN_FAMILIES(X) GOLDEN_HUB(X) GOLDEN_ENCODERS(X) GOLDEN_GGUF(X)
+#define GOLDEN_ALL(X) GOLDEN_WITH_HEAD(X) GOLDEN_HEADLESS(X)
 
 #endif

@@ -418,7 +418,7 @@ static void bad_gguf_metadata_is_named(void **state)
         { "llama.vocab_size", 6, "is 6, but \"token_embd.weight\" has 5 rows" },
         { "llama.attention.value_length", 4, "value heads of 4 beside key heads of 2" },
         { "llama.rope.dimension_count", 1, "only whole heads (2) are supported" },
-        { "llama.expert_count", 8, "\"llama.expert_count\" may change the mathematics" },
+        { "llama.logit_scale", 8, "\"llama.logit_scale\" may change the mathematics" },
         { "llama.some_new_thing", 1, "\"llama.some_new_thing\" may change the mathematics" },
         { "split.count", 2, "one of 2 parts: merge them" },
     };
@@ -436,8 +436,23 @@ static void bad_gguf_models_are_refused(void **state)
     gguf_put_string(&g, "general.architecture", "mamba");
     assert_gguf_refused(&g, NULL, ERR_UNSUPPORTED, "architecture \"mamba\" is not supported");
     g = gguf_metadata("");
-    gguf_put_string(&g, "llama.rope.scaling.type", "yarn");
-    assert_gguf_refused(&g, NULL, ERR_UNSUPPORTED, "rope scaling of type \"yarn\"");
+    gguf_put_u32(&g, "llama.expert_count", 8);
+    assert_gguf_refused(&g, NULL, ERR_FORMAT, "\"llama.expert_used_count\" is missing");
+    g = gguf_metadata("");
+    gguf_put_string(&g, "llama.rope.scaling.type", "longrope");
+    assert_gguf_refused(&g, NULL, ERR_FORMAT, "tensor \"rope_factors_short.weight\" is missing");
+    g = gguf_metadata("");
+    gguf_put_u32(&g, "llama.rope.scaling.attn_factor", 2);
+    assert_gguf_refused(&g, NULL, ERR_UNSUPPORTED, "\"llama.rope.scaling.attn_factor\" is 2: not supported");
+    g = gguf_metadata("");
+    gguf_put_u32(&g, "llama.rope.scaling.attn_factor", 0);
+    assert_gguf_refused(&g, NULL, ERR_FORMAT, "is 0, it must be above 0");
+    g = gguf_metadata("");
+    gguf_put_u32(&g, "llama.attention.max_alibi_bias", 8);
+    assert_gguf_refused(&g, NULL, ERR_UNSUPPORTED, "max_alibi_bias\" may change the mathematics");
+    g = gguf_metadata("");
+    gguf_put_string(&g, "llama.rope.scaling.type", "dynamic");
+    assert_gguf_refused(&g, NULL, ERR_UNSUPPORTED, "rope scaling of type \"dynamic\"");
     g = gguf_metadata("");
     gguf_put_f32(&g, "llama.logit_scale", 0.5F);
     assert_gguf_refused(&g, NULL, ERR_UNSUPPORTED, "llama.logit_scale");

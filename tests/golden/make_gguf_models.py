@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Makes NAME_gguf in tests/golden/models: the models of the other scripts as llama.cpp's convert_hf_to_gguf.py writes them.
+
+usage: make_gguf_models.py [OUT_FOLDER [NAME...]]       (default: models/ beside this file, all of them)
+
+Made with gguf 0.19.0, numpy 2.4.6 and what make_decoder_references.py names. Tensor names are gguf's own map; which keys a
+family has, and what happens to its tensors, is the converter's. Matrices are F16, as they are in the models, the rest F32;
+no tokenizer. Where the file format says less than config.json (which layers slide, how queries are scaled), the model is
+one of its own, made as in make_decoder_references.py but in the sizes that llama.cpp takes for granted.
+"""
+import json
+import math
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+import torch
+import transformers as T
+from gguf import (MODEL_ARCH_NAMES, GGMLQuantizationType as Q, GGUFWriter, PoolingType, RopeScalingType,
+                  get_tensor_name_map)
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch_file
+
+import make_decoder_references as decoders
+from decoder_sites import opened
+from make_model_references import consecutive_pairs
+
+OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "models")
+
+# Architectures of GGUF by model.
+ARCHS = {
+    "llama_yarn": "llama", "mixtral": "llama", "mistral": "llama", "gpt_bigcode": "starcoder", "gpt_neox": "gptneox",
+ "bloom": "bloom", "qwen2_moe": "qwen2moe", "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe", "gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "phi": "phi2",
+    "phi3": "phi3", "phi3_long": "phi3", "olmo": "olmo", "olmo2": "olmo2", "stablelm": "stablelm",
+    "stablelm_parallel": "stablelm", "falcon": "falcon", "falcon_grouped": "falcon", "mpt": "mpt",
+    "starcoder2": "starcoder2", "cohere": "command-r", "cohere2": "cohere2", "granite": "granite",
+    "smollm3": "smollm3", "bert": "bert"}
+
+ENDS = (".weight", ".bias")
+HUB = {"bloom": "_hub"}  # that one says how long prompts may be
+
+# Those with references of their own.
+FOUR = dict(num_hidden_layers=4)
+OWN = {
+    "gemma2": lambda: T.Gemma2Config(**decoders.OWN_HEAD | FOUR, sliding_window=6, query_pre_attn_scalar=10,
+                                     attn_logit_softcapping=9.0, final_logit_softcapping=9.0),
+    "gemma3_text": lambda: T.Gemma3TextConfig(**decoders.OWN_HEAD | dict(num_hidden_layers=7), sliding_window=6,
+                                              query_pre_attn_scalar=10),
+    "cohere2": lambda: T.Cohere2Config(**decoders.ODD | FOUR, **decoders.IDS, sliding_window=6, logit_scale=0.25),
+    "smollm3": lambda: T.SmolLM3Config(**decoders.ODD | FOUR, **decoders.IDS),
+}
+SEEDS = {"gemma2": 510, "gemma3_text": 501, "cohere2": 502, "smollm3": 503}
+
+
+# ---------------------------------------------------------------- metadata
+
+
+def write_metadata(w, name, arch, c):
+    """c: config.json. Keys as the converter's class of the family writes them."""
+    get = lambda *keys, otherwise=None: next((c[k] for k in keys if c.get(k) is not None), otherwise)
+    d, heads = get("hidden_size", "n_embd", "n_embed", "d_model"), get("num_attention_heads", "n_head", "n_heads")
+    kv_heads = get("num_key_value_heads", "num_kv_heads", otherwise=heads)
+    if arch == "falcon" and not c["new_decoder_architecture"]:
+        kv_heads = 1
+    rope = c.get("rope_parameters") or {}
+    rope = rope.get("full_attention", rope)
+    head = get("head_dim", otherwise=d // heads)
+    w.add_name(name)
+    w.add_block_count(get("num_hidden_layers", "n_layer", "n_layers"))
+    w.add_context_length(get("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", otherwise=d))
+    w.add_embedding_length(d)
+    w.add_feed_forward_length(get("intermediate_size", "ffn_hidden_size", "n_inner", otherwise=4 * d))
+    w.add_head_count(heads)
+    if arch != "mpt":
+        w.add_head_count_kv(kv_heads)
+    if c.get("head_dim"):
+        w.add_key_length(head)
+        w.add_value_length(head)
+    if "rms_norm_eps" in c:
+        w.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    else:
+        w.add_layer_norm_eps(get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", otherwise=1e-5))
+    if "rope_theta" in rope and arch not in ("falcon",):
+        w.add_rope_freq_base(rope["rope_theta"])
+    if arch in ("llama", "granite", "smollm3"):
+        w.add_vocab_size(c["vocab_size"])
+        w.add_rope_dimension_count(head)
+    if arch in ("gptneox", "phi2", "phi3", "stablelm"):
+        w.add_rope_dimension_count(int(rope["partial_rotary_factor"] * head))
+    if arch == "cohere2":
+        w.add_vocab_size(c["vocab_size"])
+        w.add_rope_dimension_count(head)
+    if arch in ("command-r", "cohere2"):
+        w.add_rope_scaling_type(RopeScalingType.NONE)
+        w.add_logit_scale(c["logit_scale"])
+    if arch in ("gptneox", "stablelm"):
+        w.add_parallel_residual(c["use_parallel_residual"])
+    if arch in ("falcon",):
+        w.add_tensor_data_layout("jploski")
+    if arch == "granite":
+        w.add_attention_scale(c["attention_multiplier"])
+        w.add_embedding_scale(c["embedding_multiplier"])
+        w.add_residual_scale(c["residual_multiplier"])
+        w.add_logit_scale(c["logits_scaling"])
+    if arch == "gemma2":
+        w.add_attn_logit_softcapping(c["attn_logit_softcapping"])
+        w.add_final_logit_softcapping(c["final_logit_softcapping"])
+    if arch == "gemma3":
+        w.add_rope_freq_base_swa(c["rope_parameters"]["sliding_attention"]["rope_theta"])
+    # Converters of Mistral, Mixtral and StarCoder 2 leave the window out: such a file is right for shorter prompts only.
+    if arch in ("gemma2", "gemma3", "cohere2", "phi3") or c["model_type"] in ("mistral", "mixtral", "starcoder2"):
+        w.add_sliding_window(c["sliding_window"] or 0)
+    if arch == "olmo" and c["clip_qkv"] is not None:
+        w.add_clamp_kqv(c["clip_qkv"])
+    if arch == "mpt":
+        w.add_clamp_kqv(c["attn_config"]["clip_qkv"])
+        w.add_max_alibi_bias(c["attn_config"]["alibi_bias_max"])
+    if experts := get("num_local_experts", "num_experts"):
+        w.add_expert_count(experts)
+        w.add_expert_used_count(c["num_experts_per_tok"])
+    if "moe_intermediate_size" in c:
+        w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    if "shared_expert_intermediate_size" in c:
+        w.add_expert_shared_feed_forward_length(c["shared_expert_intermediate_size"])
+    if arch == "bert":
+        w.add_causal_attention(False)
+        w.add_token_type_count(c["type_vocab_size"])
+        w.add_pooling_type(PoolingType.MEAN)
+        w.add_vocab_size(c["vocab_size"])
+    write_scaling(w, arch, c, rope)
+    w.add_file_type(1)
+    w.add_quantization_version(2)
+
+
+def write_scaling(w, arch, c, rope):
+    if rope.get("rope_type") == "yarn":
+        w.add_rope_scaling_type(RopeScalingType.YARN)
+        w.add_rope_scaling_factor(rope["factor"])
+        w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if arch != "phi3":
+        return
+    old = c["original_max_position_embeddings"]
+    w.add_rope_scaling_orig_ctx_len(old)
+    if rope["rope_type"] == "longrope":
+        ratio = c["max_position_embeddings"] / old
+        w.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(ratio) / math.log(old)) if ratio > 1 else 1.0)
+        w.add_tensor("rope_factors_long.weight", np.array(rope["long_factor"], np.float32))
+        w.add_tensor("rope_factors_short.weight", np.array(rope["short_factor"], np.float32))
+
+
+# ---------------------------------------------------------------- tensors
+
+
+def ungrouped(x, groups, queries):
+    """Rows of a fused tensor from those of each key/value head together to all of q, all of k, all of v."""
+    parts = x.reshape(groups, queries + 2, -1, *x.shape[1:])
+    return np.concatenate([parts[:, :queries].reshape(-1, *x.shape[1:]), parts[:, -2].reshape(-1, *x.shape[1:]),
+                           parts[:, -1].reshape(-1, *x.shape[1:])])
+
+
+def converted(name, x, arch, c):
+    """What the converter makes of a tensor's numbers."""
+    heads = c.get("num_attention_heads", c.get("n_head"))
+    kv_heads = c.get("num_key_value_heads", heads)
+    if arch in ("llama", "granite", "smollm3", "olmo") and re.search(r"\.[qk]_proj\.", name):
+        return consecutive_pairs(x, heads if ".q_proj." in name else kv_heads)
+    if arch in ("bloom", "gptneox") and "query_key_value" in name:
+        return ungrouped(x, heads, 1)
+    if arch == "falcon" and "query_key_value" in name:
+        groups = c["num_kv_heads"] if c["new_decoder_architecture"] else 1
+        return ungrouped(x, groups, heads // groups)
+    return x + np.float32(1) if arch.startswith("gemma") and name.endswith("norm.weight") else x
+
+
+def stacked(tensors, pattern, rest):
+    """Tensors whose name has a number where the pattern has one, in the number's order, as one tensor."""
+    groups = {}
+    for name in list(tensors):
+        if match := re.fullmatch(pattern, name):
+            groups.setdefault(f"{match[1]}{rest}{match[3]}", {})[int(match[2])] = tensors.pop(name)
+    for name, parts in groups.items():
+        tensors[name] = np.stack([parts[i] for i in range(len(parts))])
+
+
+def write_gguf(name, arch, source):
+    """The model in the folder `source` as OUT/NAME_gguf/model.gguf."""
+    folder = OUT / f"{name}_gguf"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    c = json.loads((source / "config.json").read_text())
+    writer = GGUFWriter(folder / "model.gguf", arch)
+    write_metadata(writer, name, arch, c)
+    tensors = {k: v.float().numpy() for k, v in load_torch_file(source / "model.safetensors").items()}
+    stacked(tensors, r"(.*\.experts)\.(\d+)(\..*)", "")
+    stacked(tensors, r"(.*_layernorm)\.norms\.(\d+)(\.weight)", "")
+    enum = next(key for key, value in MODEL_ARCH_NAMES.items() if value == arch)
+    names = get_tensor_name_map(enum, 100)
+    for old, x in tensors.items():
+        if old.startswith("cls."):  # the map knows no head of an encoder
+            continue
+        new = names.get_name(old, ENDS) or names.get_name(re.sub(r"^(bert|transformer)\.", "", old), ENDS)
+        assert new, old
+        x = np.ascontiguousarray(converted(old, x, arch, c))
+        half = x.ndim > 1 and not new.endswith(("_norm.weight", "position_embd.weight", "token_types.weight",
+                                                "gate_inp.weight", "gate_inp_shexp.weight")) \
+            and (x == x.astype(np.float16)).all()
+        writer.add_tensor(new, x.astype(np.float16) if half else x, raw_dtype=Q.F16 if half else Q.F32)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return folder
+
+
+def make(name):
+    if name not in OWN:
+        folder = write_gguf(name, ARCHS[name], OUT / (name + HUB.get(name, "")))
+        if name == "bert":
+            write_headless(folder, OUT / name)
+        else:
+            (folder / "same_as").write_text(name + "\n")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        source, config = pathlib.Path(scratch), OWN[name]()
+        model = T.AutoModelForCausalLM.from_config(config)
+        decoders.random_weights(model, SEEDS[name])
+        model.to(torch.float16).save_pretrained(source)
+        folder = write_gguf(name, ARCHS[name], source)
+        decoders.write_references(folder, opened(source, config.model_type), 1500)
+
+
+def write_headless(folder, source):
+    """The references of an encoder but for its head, which GGUF does not have."""
+    head = ("mlm_head.", "logits", "lens.")
+    arrays = {k: v for k, v in load_file(source / "references.safetensors").items() if not k.startswith(head)}
+    save_file(arrays, folder / "references.safetensors", metadata={"made_with": "make_encoder_references.py"})
+    (folder / "references.safetensors").chmod(0o644)
+
+
+if __name__ == "__main__":
+    T.utils.logging.set_verbosity_error()
+    T.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    for model in sys.argv[2:] or ARCHS:
+        make(model)
