@@ -92,8 +92,8 @@ static bool row_reads(const struct arch *arch, const struct known_key *k)
 static int has_neutral_value(const struct arch *arch, const struct gguf *g, const char *key, const struct known_key *k,
                              bool *fine, struct err *err)
 {
-    double number;
-    bool flag;
+    double number = 0;
+    bool flag = false;
     int rc;
     if (k->expected == MUST_BE_FALSE || (k->expected == MUST_FIT && !strcmp(k->suffix, "attention.causal"))) {
         rc = gguf_get_bool_or(g, key, false, &flag, err);
