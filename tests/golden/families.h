@@ -119,6 +119,9 @@
     X("gemma2_gguf", EPS_BOUND)                                                                                        \
     X("gemma3_text_gguf", EPS_BOUND)                                                                                   \
     X("cohere2_gguf", EPS_BOUND)                                                                                       \
+    X("phi3_q8_gguf", EPS_BOUND)                                                                                       \
+    X("qwen3_moe_q8_gguf", EPS_BOUND)                                                                                  \
+    X("mixtral_q8_gguf", EPS_BOUND)                                                                                    \
     X("smollm3_gguf", EPS_BOUND)
 #define GOLDEN_HEADLESS(X) X("bert_gguf", EPS_BOUND)
 #define GOLDEN_WITH_HEAD(X)                                                                                            \

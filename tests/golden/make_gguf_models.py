@@ -4,9 +4,11 @@
 usage: make_gguf_models.py [OUT_FOLDER [NAME...]]       (default: models/ beside this file, all of them)
 
 Made with gguf 0.19.0, numpy 2.4.6 and what make_decoder_references.py names. Tensor names are gguf's own map; which keys a
-family has, and what happens to its tensors, is the converter's. Matrices are F16, as they are in the models, the rest F32;
-no tokenizer. Where the file format says less than config.json (which layers slide, how queries are scaled), the model is
-one of its own, made as in make_decoder_references.py but in the sizes that llama.cpp takes for granted.
+family has, and what happens to its tensors, is the converter's. Matrices are of the smallest of Q8_0, F16 and F32 that
+holds their numbers exactly, the rest is F32; no tokenizer. Where the file format says less than config.json (which layers
+slide, how queries are scaled), the model is one of its own, made as in make_decoder_references.py but in the sizes that
+llama.cpp takes for granted; NAME_q8 are own models too, of numbers that Q8_0 holds. mixtral_q8 has a tensor for each
+expert, as files of early 2024.
 """
 import json
 import math
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 import transformers as T
 from gguf import (MODEL_ARCH_NAMES, GGMLQuantizationType as Q, GGUFWriter, PoolingType, RopeScalingType,
-                  get_tensor_name_map)
+                  get_tensor_name_map, quants)
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch_file
 
@@ -38,22 +40,28 @@ ARCHS = {
     "phi3": "phi3", "phi3_long": "phi3", "olmo": "olmo", "olmo2": "olmo2", "stablelm": "stablelm",
     "stablelm_parallel": "stablelm", "falcon": "falcon", "falcon_grouped": "falcon", "mpt": "mpt",
     "starcoder2": "starcoder2", "cohere": "command-r", "cohere2": "cohere2", "granite": "granite",
-    "smollm3": "smollm3", "bert": "bert"}
+    "smollm3": "smollm3", "bert": "bert", "mixtral_q8": "llama", "qwen3_moe_q8": "qwen3moe", "phi3_q8": "phi3"}
 
 ENDS = (".weight", ".bias")
 HUB = {"bloom": "_hub"}  # that one says how long prompts may be
 
 # Those with references of their own.
 FOUR = dict(num_hidden_layers=4)
+Q8_SIZES = decoders.LLAMA | dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1)
 OWN = {
     "gemma2": lambda: T.Gemma2Config(**decoders.OWN_HEAD | FOUR, sliding_window=6, query_pre_attn_scalar=10,
                                      attn_logit_softcapping=9.0, final_logit_softcapping=9.0),
     "gemma3_text": lambda: T.Gemma3TextConfig(**decoders.OWN_HEAD | dict(num_hidden_layers=7), sliding_window=6,
                                               query_pre_attn_scalar=10),
+    "mixtral_q8": lambda: T.MixtralConfig(**Q8_SIZES, num_local_experts=3, num_experts_per_tok=2),
+    "qwen3_moe_q8": lambda: T.Qwen3MoeConfig(**Q8_SIZES, head_dim=16, num_experts=5, num_experts_per_tok=2,
+                                             moe_intermediate_size=32, norm_topk_prob=True),
+    "phi3_q8": lambda: T.Phi3Config(**Q8_SIZES, **decoders.IDS, sliding_window=11),
     "cohere2": lambda: T.Cohere2Config(**decoders.ODD | FOUR, **decoders.IDS, sliding_window=6, logit_scale=0.25),
     "smollm3": lambda: T.SmolLM3Config(**decoders.ODD | FOUR, **decoders.IDS),
 }
-SEEDS = {"gemma2": 510, "gemma3_text": 501, "cohere2": 502, "smollm3": 503}
+SEEDS = {"gemma2": 510, "gemma3_text": 501, "cohere2": 502, "smollm3": 503, "mixtral_q8": 504, "qwen3_moe_q8": 515,
+         "phi3_q8": 506}
 
 
 # ---------------------------------------------------------------- metadata
@@ -84,7 +92,7 @@ def write_metadata(w, name, arch, c):
         w.add_layer_norm_rms_eps(c["rms_norm_eps"])
     else:
         w.add_layer_norm_eps(get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", otherwise=1e-5))
-    if "rope_theta" in rope and arch not in ("falcon",):
+    if "rope_theta" in rope and arch != "falcon":
         w.add_rope_freq_base(rope["rope_theta"])
     if arch in ("llama", "granite", "smollm3"):
         w.add_vocab_size(c["vocab_size"])
@@ -99,7 +107,7 @@ def write_metadata(w, name, arch, c):
         w.add_logit_scale(c["logit_scale"])
     if arch in ("gptneox", "stablelm"):
         w.add_parallel_residual(c["use_parallel_residual"])
-    if arch in ("falcon",):
+    if arch == "falcon":
         w.add_tensor_data_layout("jploski")
     if arch == "granite":
         w.add_attention_scale(c["attention_multiplier"])
@@ -176,14 +184,32 @@ def converted(name, x, arch, c):
     return x + np.float32(1) if arch.startswith("gemma") and name.endswith("norm.weight") else x
 
 
-def stacked(tensors, pattern, rest):
+def stacked(tensors, pattern):
     """Tensors whose name has a number where the pattern has one, in the number's order, as one tensor."""
     groups = {}
     for name in list(tensors):
         if match := re.fullmatch(pattern, name):
-            groups.setdefault(f"{match[1]}{rest}{match[3]}", {})[int(match[2])] = tensors.pop(name)
+            groups.setdefault(match[1] + match[3], {})[int(match[2])] = tensors.pop(name)
     for name, parts in groups.items():
         tensors[name] = np.stack([parts[i] for i in range(len(parts))])
+
+
+def gguf_name(names, old):
+    if match := re.fullmatch(r"model\.layers\.(\d+)\.block_sparse_moe\.experts\.(\d+)\.(w[123])\.weight", old):
+        kind = {"w1": "gate", "w2": "down", "w3": "up"}[match[3]]
+        return f"blk.{match[1]}.ffn_{kind}.{match[2]}.weight"
+    new = names.get_name(old, ENDS) or names.get_name(re.sub(r"^(bert|transformer)\.", "", old), ENDS)
+    assert new, old
+    return new
+
+
+def smallest_type(x, name):
+    """That holds x exactly; Q.F32 where the converter always takes it."""
+    always = ("_norm.weight", "position_embd.weight", "token_types.weight", "gate_inp.weight", "gate_inp_shexp.weight")
+    if x.ndim < 2 or name.endswith(always):
+        return Q.F32
+    exact = lambda kind: (quants.dequantize(quants.quantize(x, kind), kind) == x).all()
+    return Q.Q8_0 if x.shape[-1] % 32 == 0 and exact(Q.Q8_0) else Q.F16 if exact(Q.F16) else Q.F32
 
 
 def write_gguf(name, arch, source):
@@ -195,20 +221,18 @@ def write_gguf(name, arch, source):
     writer = GGUFWriter(folder / "model.gguf", arch)
     write_metadata(writer, name, arch, c)
     tensors = {k: v.float().numpy() for k, v in load_torch_file(source / "model.safetensors").items()}
-    stacked(tensors, r"(.*\.experts)\.(\d+)(\..*)", "")
-    stacked(tensors, r"(.*_layernorm)\.norms\.(\d+)(\.weight)", "")
+    if name != "mixtral_q8":
+        stacked(tensors, r"(.*\.experts)\.(\d+)(\..*)")
+    stacked(tensors, r"(.*_layernorm)\.norms\.(\d+)(\.weight)")
     enum = next(key for key, value in MODEL_ARCH_NAMES.items() if value == arch)
     names = get_tensor_name_map(enum, 100)
     for old, x in tensors.items():
         if old.startswith("cls."):  # the map knows no head of an encoder
             continue
-        new = names.get_name(old, ENDS) or names.get_name(re.sub(r"^(bert|transformer)\.", "", old), ENDS)
-        assert new, old
+        new = gguf_name(names, old)
         x = np.ascontiguousarray(converted(old, x, arch, c))
-        half = x.ndim > 1 and not new.endswith(("_norm.weight", "position_embd.weight", "token_types.weight",
-                                                "gate_inp.weight", "gate_inp_shexp.weight")) \
-            and (x == x.astype(np.float16)).all()
-        writer.add_tensor(new, x.astype(np.float16) if half else x, raw_dtype=Q.F16 if half else Q.F32)
+        kind = smallest_type(x, new)
+        writer.add_tensor(new, quants.quantize(x, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -228,9 +252,18 @@ def make(name):
         source, config = pathlib.Path(scratch), OWN[name]()
         model = T.AutoModelForCausalLM.from_config(config)
         decoders.random_weights(model, SEEDS[name])
-        model.to(torch.float16).save_pretrained(source)
+        if name.endswith("_q8"):
+            round_to_q8(model)
+        model.to(torch.float32 if name.endswith("_q8") else torch.float16).save_pretrained(source)
         folder = write_gguf(name, ARCHS[name], source)
         decoders.write_references(folder, opened(source, config.model_type), 1500)
+
+
+def round_to_q8(model):
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            read = quants.dequantize(quants.quantize(parameter.data.numpy(), Q.Q8_0), Q.Q8_0)
+            parameter.data = torch.tensor(read.reshape(parameter.shape))
 
 
 def write_headless(folder, source):
