@@ -300,6 +300,7 @@ const struct arch arch_encoders[] = {
     },
     {
         .name = "modernbert",
+        .gguf = "modern-bert",
         .norm = NORM_LAYER,
         .position = POSITION_ROTARY,
         .bidirectional = true,

@@ -33,6 +33,7 @@ static const struct known_key {
     { .suffix = "feed_forward_length" },
     { .suffix = "vocab_size" },
     { .suffix = "tensor_data_layout" },
+    { .suffix = "hidden_activation" },
     { .suffix = "attention.head_count" },
     { .suffix = "attention.head_count_kv" },
     { .suffix = "attention.key_length" },
@@ -278,6 +279,22 @@ static const struct tensor *find_role(const struct model *m, const struct gguf *
     return tensor_set_find(gguf_tensors(g), name);
 }
 
+/* Few files say it. */
+static int read_activation(const struct config_reader *r, const struct gguf *g)
+{
+    char key[KEY_MAX], name[32];
+    const char *text;
+    size_t len;
+    int rc = gguf_get_string(g, key_of(key, r->m, "hidden_activation"), &text, &len, r->err);
+    if (rc || !text)
+        return rc;
+    snprintf(name, sizeof name, "%.*s", len < sizeof name ? (int)len : (int)sizeof name, text);
+    if (!activation_of_name(name, &r->m->config.activation))
+        rc = err_set(r->err, ERR_UNSUPPORTED, "%s: activation \"%s\" of key \"%s\" is not supported", r->name, name,
+                     key);
+    return rc;
+}
+
 static int read_properties(const struct config_reader *r, const struct gguf *g)
 {
     const struct arch *arch = r->arch;
@@ -292,7 +309,7 @@ static int read_properties(const struct config_reader *r, const struct gguf *g)
     /* What no key says, tensors do. */
     const struct tensor *types = find_role(r->m, g, ROLE_TYPES);
     if (arch_property(arch, PROPERTY_N_TYPES))
-        c->n_token_types = types ? types->dims[0] : 0;
+        c->n_token_types = !types ? 0 : types->n_dims > 1 ? types->dims[0] : 1;
     if (arch_property(arch, PROPERTY_QK_NORM))
         c->qk_norm = find_role(r->m, g, ROLE_Q_NORM);
     for (size_t i = 0; i < sizeof arch->bias_keys / sizeof *arch->bias_keys; i++)
@@ -456,7 +473,7 @@ static int read_windows(struct model *m, const struct gguf *g, struct err *err)
     if (rc)
         return rc;
     if (periodic)
-        config_slide_by_period(m, period, window);
+        config_slide_by_period(m, period, rule->halved && window ? window / 2 + 1 : window);
     else if (window && (m->config.position != POSITION_ROTARY || rule->kind == WINDOW_SOME_LAYERS))
         return err_set(err, ERR_UNSUPPORTED, "%s: key \"%s\" is not supported for %s: which layers slide is not said",
                        gguf_name(g), key, m->architecture);
@@ -474,7 +491,7 @@ int config_from_gguf(struct model *m, const struct gguf *g, struct err *err)
         (rc = read_sizes(m, g, err)) || (rc = read_norm(m, g, err)))
         return rc;
     r.arch = m->storage->arch;
-    if ((rc = read_properties(&r, g)) || (rc = config_finish(m, r.name, err)) ||
+    if ((rc = read_activation(&r, g)) || (rc = read_properties(&r, g)) || (rc = config_finish(m, r.name, err)) ||
         (m->config.position == POSITION_ROTARY && (rc = read_ropes(m, g, err))) || (rc = read_windows(m, g, err)))
         return rc;
     const struct property_key *p = arch_property(r.arch, PROPERTY_ROPE_LAYERS);

@@ -420,7 +420,8 @@ static int bind_table(struct binder *b, enum role role, size_t rows, size_t widt
     const struct tensor *t = find(b, role, ".weight");
     if (!t)
         return missing(b, role, ".weight");
-    int rc = check(b, t, 2, (size_t[]){ rows, width });
+    bool vector = rows == 1 && t->n_dims == 1; /* as llama.cpp writes a single token type */
+    int rc = vector ? check(b, t, 1, &width) : check(b, t, 2, (size_t[]){ rows, width });
     rc = rc ? rc : add_load(b, t, as_they_are, 0);
     return rc ? rc : add_dest(b, to, 0);
 }

@@ -123,7 +123,11 @@
     X("qwen3_moe_q8_gguf", EPS_BOUND)                                                                                  \
     X("mixtral_q8_gguf", EPS_BOUND)                                                                                    \
     X("smollm3_gguf", EPS_BOUND)
-#define GOLDEN_HEADLESS(X) X("bert_gguf", EPS_BOUND)
+#define GOLDEN_HEADLESS(X)                                                                                             \
+    X("bert_gguf", EPS_BOUND)                                                                                          \
+    X("xlm_roberta_gguf", EPS_BOUND)                                                                                   \
+    X("distilbert_gguf", EPS_BOUND)                                                                                    \
+    X("modernbert_gguf", EPS_BOUND)
 #define GOLDEN_WITH_HEAD(X)                                                                                            \
     GOLDEN_MODELS_OF_FORMATS(X) GOLDEN_FAMILIES(X) GOLDEN_HUB(X) GOLDEN_ENCODERS(X) GOLDEN_GGUF(X)
 #define GOLDEN_ALL(X) GOLDEN_WITH_HEAD(X) GOLDEN_HEADLESS(X)

@@ -40,7 +40,8 @@ ARCHS = {
     "phi3": "phi3", "phi3_long": "phi3", "olmo": "olmo", "olmo2": "olmo2", "stablelm": "stablelm",
     "stablelm_parallel": "stablelm", "falcon": "falcon", "falcon_grouped": "falcon", "mpt": "mpt",
     "starcoder2": "starcoder2", "cohere": "command-r", "cohere2": "cohere2", "granite": "granite",
-    "smollm3": "smollm3", "bert": "bert", "mixtral_q8": "llama", "qwen3_moe_q8": "qwen3moe", "phi3_q8": "phi3"}
+    "smollm3": "smollm3", "bert": "bert", "xlm_roberta": "bert", "distilbert": "bert", "modernbert": "modern-bert",
+    "mixtral_q8": "llama", "qwen3_moe_q8": "qwen3moe", "phi3_q8": "phi3"}
 
 ENDS = (".weight", ".bias")
 HUB = {"bloom": "_hub"}  # that one says how long prompts may be
@@ -70,7 +71,7 @@ SEEDS = {"gemma2": 510, "gemma3_text": 501, "cohere2": 502, "smollm3": 503, "mix
 def write_metadata(w, name, arch, c):
     """c: config.json. Keys as the converter's class of the family writes them."""
     get = lambda *keys, otherwise=None: next((c[k] for k in keys if c.get(k) is not None), otherwise)
-    d, heads = get("hidden_size", "n_embd", "n_embed", "d_model"), get("num_attention_heads", "n_head", "n_heads")
+    d, heads = get("hidden_size", "n_embd", "n_embed", "d_model", "dim"), get("num_attention_heads", "n_head", "n_heads")
     kv_heads = get("num_key_value_heads", "num_kv_heads", otherwise=heads)
     if arch == "falcon" and not c["new_decoder_architecture"]:
         kv_heads = 1
@@ -79,9 +80,9 @@ def write_metadata(w, name, arch, c):
     head = get("head_dim", otherwise=d // heads)
     w.add_name(name)
     w.add_block_count(get("num_hidden_layers", "n_layer", "n_layers"))
-    w.add_context_length(get("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", otherwise=d))
+    w.add_context_length(-first_position(c) + get("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", otherwise=d))
     w.add_embedding_length(d)
-    w.add_feed_forward_length(get("intermediate_size", "ffn_hidden_size", "n_inner", otherwise=4 * d))
+    w.add_feed_forward_length(get("intermediate_size", "ffn_hidden_size", "n_inner", "hidden_dim", otherwise=4 * d))
     w.add_head_count(heads)
     if arch != "mpt":
         w.add_head_count_kv(kv_heads)
@@ -91,7 +92,8 @@ def write_metadata(w, name, arch, c):
     if "rms_norm_eps" in c:
         w.add_layer_norm_rms_eps(c["rms_norm_eps"])
     else:
-        w.add_layer_norm_eps(get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", otherwise=1e-5))
+        w.add_layer_norm_eps(get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps",
+                                 otherwise=1e-12 if arch == "bert" else 1e-5))
     if "rope_theta" in rope and arch != "falcon":
         w.add_rope_freq_base(rope["rope_theta"])
     if arch in ("llama", "granite", "smollm3"):
@@ -134,14 +136,26 @@ def write_metadata(w, name, arch, c):
         w.add_expert_feed_forward_length(c["moe_intermediate_size"])
     if "shared_expert_intermediate_size" in c:
         w.add_expert_shared_feed_forward_length(c["shared_expert_intermediate_size"])
-    if arch == "bert":
+    if arch.endswith("bert"):
         w.add_causal_attention(False)
-        w.add_token_type_count(c["type_vocab_size"])
         w.add_pooling_type(PoolingType.MEAN)
         w.add_vocab_size(c["vocab_size"])
+    if "type_vocab_size" in c:
+        w.add_token_type_count(c["type_vocab_size"])
+    if arch == "modern-bert":
+        w.add_rope_freq_base(c["global_rope_theta"])
+        w.add_rope_freq_base_swa(c["local_rope_theta"])
+        w.add_sliding_window(c["local_attention"])
+        w.add_sliding_window_pattern(c["global_attn_every_n_layers"])
+        w.add_rope_scaling_type(RopeScalingType.NONE)
     write_scaling(w, arch, c, rope)
     w.add_file_type(1)
     w.add_quantization_version(2)
+
+
+def first_position(c):
+    """Rows of RoBERTa's table before that of position 0, which the converter drops."""
+    return c["pad_token_id"] + 1 if c["model_type"] == "xlm-roberta" else 0
 
 
 def write_scaling(w, arch, c, rope):
@@ -181,6 +195,10 @@ def converted(name, x, arch, c):
     if arch == "falcon" and "query_key_value" in name:
         groups = c["num_kv_heads"] if c["new_decoder_architecture"] else 1
         return ungrouped(x, groups, heads // groups)
+    if "position_embeddings" in name:
+        return x[first_position(c):]
+    if name.endswith("token_type_embeddings.weight") and len(x) == 1:
+        return x[0]  # as llama-quantize leaves it
     return x + np.float32(1) if arch.startswith("gemma") and name.endswith("norm.weight") else x
 
 
@@ -198,7 +216,7 @@ def gguf_name(names, old):
     if match := re.fullmatch(r"model\.layers\.(\d+)\.block_sparse_moe\.experts\.(\d+)\.(w[123])\.weight", old):
         kind = {"w1": "gate", "w2": "down", "w3": "up"}[match[3]]
         return f"blk.{match[1]}.ffn_{kind}.{match[2]}.weight"
-    new = names.get_name(old, ENDS) or names.get_name(re.sub(r"^(bert|transformer)\.", "", old), ENDS)
+    new = names.get_name(old, ENDS) or names.get_name(re.sub(r"^(bert|transformer|roberta|distilbert|model)\.", "", old), ENDS)
     assert new, old
     return new
 
@@ -227,7 +245,7 @@ def write_gguf(name, arch, source):
     enum = next(key for key, value in MODEL_ARCH_NAMES.items() if value == arch)
     names = get_tensor_name_map(enum, 100)
     for old, x in tensors.items():
-        if old.startswith("cls."):  # the map knows no head of an encoder
+        if re.match("cls|lm_head|vocab_|head|decoder", old) and "bert" in arch:  # the map knows no head of an encoder
             continue
         new = gguf_name(names, old)
         x = np.ascontiguousarray(converted(old, x, arch, c))
@@ -243,7 +261,7 @@ def write_gguf(name, arch, source):
 def make(name):
     if name not in OWN:
         folder = write_gguf(name, ARCHS[name], OUT / (name + HUB.get(name, "")))
-        if name == "bert":
+        if "bert" in ARCHS[name]:
             write_headless(folder, OUT / name)
         else:
             (folder / "same_as").write_text(name + "\n")

@@ -305,6 +305,11 @@ static void what_is_missing_or_not_supported_is_named(void **state)
     refuse(&file, "\"cohere2.logit_scale\" is 0, which cannot be");
     file = with(command_r7b, "rope.dimension_count", 130);
     refuse(&file, "cannot rotate");
+    file = with(smollm3_3b, "hidden_activation", 0);
+    for (size_t i = 0; i < MOST_ENTRIES; i++)
+        if (file.entries[i].key && !strcmp(file.entries[i].key, "hidden_activation"))
+            file.entries[i].text = "softplus";
+    refuse(&file, "activation \"softplus\" of key \"smollm3.hidden_activation\"");
     file = with(gemma3_27b, "attention.sliding_window_pattern", 0);
     refuse(&file, "sliding_window_pattern is 0");
     refuse(&(struct file){ "bert", { SIZES(2, 8, 16, 2, 2), { "attention.causal", 1, NULL } } }, "attention.causal");
