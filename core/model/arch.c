@@ -44,16 +44,21 @@ const struct property_key *arch_property(const struct arch *arch, enum property 
     return NULL;
 }
 
-const struct arch *arch_of_gguf(const char *architecture, size_t len, bool experts)
+const struct arch *arch_of_gguf(const char *architecture, size_t len, bool experts, bool slides)
 {
-    const struct arch *arch, *found = NULL;
+    const struct arch *arch, *best = NULL;
+    int best_fit = -1;
     for (size_t i = 0; (arch = arch_row(i)); i++) {
         if (!arch->gguf || strlen(arch->gguf) != len || memcmp(arch->gguf, architecture, len) != 0)
             continue;
-        if (!found || experts == (arch_property(arch, PROPERTY_EXPERTS) != NULL))
-            found = arch;
+        int fit = 2 * (experts == (arch_property(arch, PROPERTY_EXPERTS) != NULL)) +
+                  (slides == (arch->window.kind == WINDOW_EVERY_LAYER));
+        if (fit > best_fit) {
+            best = arch;
+            best_fit = fit;
+        }
     }
-    return found;
+    return best;
 }
 
 const char *role_gguf_name(const struct arch *arch, enum role role)

@@ -228,8 +228,11 @@ struct arch {
 
 /* NULL where there is none. */
 const struct arch *arch_of_model_type(const char *model_type);
-/* Of two rows with one name (Mixtral's files say llama) the one that has experts, or has none. */
-const struct arch *arch_of_gguf(const char *architecture, size_t len, bool experts);
+/*
+ * Of rows with one name (Mistral's and Mixtral's files say llama) the one that fits best: with experts or without,
+ * sliding in every layer or not.
+ */
+const struct arch *arch_of_gguf(const char *architecture, size_t len, bool experts, bool slides);
 /* What a row says of a property; NULL where it has no such key. */
 const struct property_key *arch_property(const struct arch *arch, enum property property);
 /* The i-th row, NULL past the end. */

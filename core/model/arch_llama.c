@@ -186,6 +186,8 @@ const struct arch arch_llama[] = {
     },
     {
         .name = "mistral",
+        .gguf = "llama",
+        .gguf_pairs = true,
         RMS_ROTARY_GATED,
         .window = { .kind = WINDOW_EVERY_LAYER, .otherwise = 4096 },
         .names = llama_names,

@@ -150,11 +150,14 @@ static int find_architecture(struct model *m, const struct gguf *g, struct err *
     if (!name)
         return err_set(err, ERR_FORMAT, "%s: metadata key \"general.architecture\" is missing", gguf_name(g));
     char key[KEY_MAX];
-    size_t n_experts = 0;
+    size_t n_experts = 0, window = 0;
     snprintf(key, sizeof key, "%.*s.expert_count", len > 64 ? 64 : (int)len, name);
     if ((rc = gguf_get_size_or(g, key, 0, SIZE_MAX, 0, &n_experts, err)))
         return rc;
-    const struct arch *arch = arch_of_gguf(name, len, n_experts > 0);
+    snprintf(key, sizeof key, "%.*s.attention.sliding_window", len > 64 ? 64 : (int)len, name);
+    if ((rc = gguf_get_size_or(g, key, 0, SIZE_MAX, 0, &window, err)))
+        return rc;
+    const struct arch *arch = arch_of_gguf(name, len, n_experts > 0, window > 0);
     if (!arch)
         return err_set(err, ERR_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported: known families are %s",
                        gguf_name(g), len > 64 ? 64 : (int)len, name, model_known_families());
@@ -474,10 +477,10 @@ static int read_windows(struct model *m, const struct gguf *g, struct err *err)
         return rc;
     if (periodic)
         config_slide_by_period(m, period, rule->halved && window ? window / 2 + 1 : window);
-    else if (window && (m->config.position != POSITION_ROTARY || rule->kind == WINDOW_SOME_LAYERS))
+    else if (window && rule->kind != WINDOW_EVERY_LAYER)
         return err_set(err, ERR_UNSUPPORTED, "%s: key \"%s\" is not supported for %s: which layers slide is not said",
                        gguf_name(g), key, m->architecture);
-    for (size_t l = 0; !periodic && l < m->config.n_layers; l++) /* Mistral's files say llama */
+    for (size_t l = 0; !periodic && l < m->config.n_layers; l++)
         m->layers[l].window = window;
     config_ropes_of_windows(m);
     return 0;

@@ -259,6 +259,25 @@ static void experts_are_counted_and_weighed_as_the_family_does(void **state)
     model_free(m);
 }
 
+static void files_that_say_llama_are_told_apart(void **state)
+{
+    (void)state;
+    struct file plain = without(without(mixtral_8x7b, "expert_count"), "expert_used_count");
+    struct file sliding = with(plain, "attention.sliding_window", 4096);
+    struct file olmo = sliding;
+    struct model *m = accept(&plain, 0);
+    assert_string_equal(m->architecture, "llama");
+    assert_int_equal(m->layers[0].window, 0);
+    model_free(m);
+    m = accept(&sliding, 0);
+    assert_string_equal(m->architecture, "mistral");
+    assert_int_equal(m->layers[0].window, 4096);
+    assert_int_equal(m->layers[31].window, 4096);
+    model_free(m);
+    olmo.architecture = "olmo2"; /* OLMo 3's files say olmo2, and not all of its layers slide */
+    refuse(&olmo, "\"olmo2.attention.sliding_window\" is not supported for olmo2");
+}
+
 static void longrope_changes_at_the_old_context(void **state)
 {
     (void)state;
@@ -329,6 +348,7 @@ int main(void)
         cmocka_unit_test(layers_slide_by_the_rule_of_the_family),
         cmocka_unit_test(every_fourth_layer_of_smollm3_has_no_rotary),
         cmocka_unit_test(experts_are_counted_and_weighed_as_the_family_does),
+        cmocka_unit_test(files_that_say_llama_are_told_apart),
         cmocka_unit_test(longrope_changes_at_the_old_context),
         cmocka_unit_test(factors_go_where_the_family_has_them),
         cmocka_unit_test(what_is_missing_or_not_supported_is_named),
