@@ -444,7 +444,8 @@ static int bind_vocabulary(struct binder *b)
         return rc;
     const struct tensor *copy = find(b, ROLE_UNEMBED, ".weight");
     m->unembed = (struct matrix){ .n_out = c->d_vocab, .n_in = c->d_embed, .stride = c->d_embed };
-    bool same = copy && same_bytes(copy, find(b, ROLE_EMBED, ".weight"));
+    const struct tensor *embed = find(b, ROLE_EMBED, ".weight");
+    bool same = copy && embed && same_bytes(copy, embed);
     if (b->gguf)
         c->tied = !copy || same;
     else if (!c->tied && !copy)
