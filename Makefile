@@ -116,8 +116,10 @@ families: deps
 	@mkdir -p docs && export FAMILIES_TABLE=docs/families.md && $(BUILD)/tests/golden/test_models 2>/dev/null && \
 	    $(BUILD)/tests/golden/test_tokenizers 2>/dev/null
 
+# Sweeps that take minutes under sanitizers; unit tests run what they call. `make asan SKIP=` leaves nothing out.
+asan: SKIP ?= causal.bats sweeps.bats trace_stages.bats
 asan: deps
-	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
+	@SKIP="$(SKIP)" $(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
 
 # Tests that run threads of ours: the pool, the forward pass, the writer's queue.
 THREAD_TESTS := $(addprefix tests/unit/test_,pool runtime replay model store_stream store_dump store_lens logit_lens lens_batch)
