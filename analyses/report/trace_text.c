@@ -286,7 +286,8 @@ static size_t count_lines(const struct strbuf *text)
 static size_t choose_layers(const struct trace_report *r, size_t room, unsigned char *shown)
 {
     const struct attribution *a = &r->trace->attribution;
-    size_t n = r->model->config.n_layers, step = (n + room / 2 - 1) / (room / 2), n_shown = 0;
+    size_t n = r->model->config.n_layers, spaced = room > 1 ? room / 2 : 1, step = (n + spaced - 1) / spaced;
+    size_t n_shown = 0;
     size_t settled = settled_state(r->trace);
     for (size_t l = 0; l < n; l++) {
         shown[l] = room >= n || (n - 1 - l) % step == 0 || l + 1 == settled;
