@@ -351,7 +351,7 @@ static int read_yarn(struct model *m, const struct gguf *g, struct rope_scaling 
     char key[KEY_MAX];
     out->kind = ROPE_YARN;
     out->whole_ramp = true;
-    out->scale = out->factor > 1 ? 0.1 * log(out->factor) + 1 : 1;
+    out->scale = rope_yarn_scale(out->factor, 1);
     int rc = gguf_get_number_or(g, key_of(key, m, "rope.scaling.yarn_beta_slow"), 1, &out->low, err);
     return rc ? rc : gguf_get_number_or(g, key_of(key, m, "rope.scaling.yarn_beta_fast"), 32, &out->high, err);
 }
@@ -373,26 +373,16 @@ static int read_factors(const struct model *m, const struct gguf *g, const char 
     return 0;
 }
 
-/* Other factors for prompts beyond the old context; `out` has the short ones. */
 static int add_longrope(struct model *m, const struct gguf *g, struct rope_scaling *out, double attn_factor,
-                        struct err *err)
+                        const float *brief, struct err *err)
 {
-    size_t first = m->n_ropes;
     float *factors;
     int rc = read_factors(m, g, GGUF_ROPE_LONG, &factors, err);
     if (!rc && !factors)
         rc = err_set(err, ERR_FORMAT, "%s: tensor \"%s\" is missing", gguf_name(g), GGUF_ROPE_LONG);
-    out->type = "longrope";
-    out->kind = ROPE_LONG;
     out->scale = attn_factor;
-    rc = rc ? rc : rope_add(m, gguf_name(g), out, err);
-    out->divisors = factors;
-    rc = rc ? rc : rope_add(m, gguf_name(g), out, err);
+    rc = rc ? rc : rope_add_long(m, gguf_name(g), out, brief, factors, err);
     free(factors);
-    if (!rc) {
-        m->ropes[first].n_short = (size_t)out->old_context;
-        m->ropes[first].longer = first + 1;
-    }
     return rc;
 }
 
@@ -428,8 +418,7 @@ static int add_rope(struct model *m, const struct gguf *g, struct rope_scaling *
         return rc;
     if (!factors)
         return add_plain(m, g, out, attn_factor, err);
-    out->divisors = factors;
-    rc = add_longrope(m, g, out, attn_factor, err);
+    rc = add_longrope(m, g, out, attn_factor, factors, err);
     free(factors);
     return rc;
 }
@@ -456,6 +445,7 @@ static int read_ropes(struct model *m, const struct gguf *g, struct err *err)
     if (!strcmp(rope.type, "yarn"))
         rc = read_yarn(m, g, &rope, err);
     rc = rc ? rc : add_rope(m, g, &rope, attn_factor, err);
+    m->storage->local_rope = m->n_ropes;
     return rc || arch->local_theta == 0 ? rc : rope_add(m, gguf_name(g), &local, err);
 }
 

@@ -146,17 +146,14 @@ static bool window_reads(const struct window_rule *rule, const char *key)
 
 static bool row_reads(const struct arch *arch, const char *key)
 {
-    bool rope_layers = false;
     for (size_t i = 0; i < sizeof arch->bias_keys / sizeof *arch->bias_keys; i++)
         if (spells(arch->bias_keys[i].key, key))
             return true;
-    for (size_t i = 0; i < MOST_PROPERTY_KEYS; i++) {
+    for (size_t i = 0; i < MOST_PROPERTY_KEYS; i++)
         if (spells(arch->properties[i].key, key))
             return true;
-        rope_layers = rope_layers || arch->properties[i].property == PROPERTY_ROPE_LAYERS;
-    }
     return window_reads(&arch->window, key) || spells(arch->local_theta_key, key) ||
-           (rope_layers && !strcmp(key, "no_rope_layers"));
+           (arch_property(arch, PROPERTY_ROPE_LAYERS) && !strcmp(key, "no_rope_layers"));
 }
 
 static int not_supported(const struct config_reader *r, const char *key)
@@ -180,10 +177,10 @@ struct config_place config_find(const struct config_reader *r, const char *spell
     struct config_place first = { NULL, "" }, place;
     char spelling[TENSOR_NAME_MAX];
     for (const char *cursor = spellings; next_spelling(&cursor, spelling);) {
-        const char *dot = strchr(spelling, '.');
+        char *dot = strchr(spelling, '.');
         place = (struct config_place){ r->json, "" };
         if (dot) {
-            *strchr(spelling, '.') = '\0';
+            *dot = '\0';
             place.object = json_object_get(r->json, spelling);
         }
         snprintf(place.key, sizeof place.key, "%s", dot ? dot + 1 : spelling);

@@ -42,11 +42,6 @@ static int read_llama3(const struct config_reader *r, const json_t *rope, struct
     return 0;
 }
 
-static double yarn_scale(double factor, double mscale)
-{
-    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
-}
-
 static int read_yarn(const struct config_reader *r, const json_t *rope, struct rope_scaling *out)
 {
     double mscale, all;
@@ -60,8 +55,8 @@ static int read_yarn(const struct config_reader *r, const json_t *rope, struct r
         (rc = json_get_number_or(rope, r->name, "mscale", 0, &mscale, r->err)) ||
         (rc = json_get_number_or(rope, r->name, "mscale_all_dim", 0, &all, r->err)))
         return rc;
-    double scale = mscale != 0 && all != 0 ? yarn_scale(out->factor, mscale) / yarn_scale(out->factor, all)
-                                           : yarn_scale(out->factor, 1);
+    double scale = mscale != 0 && all != 0 ? rope_yarn_scale(out->factor, mscale) / rope_yarn_scale(out->factor, all)
+                                           : rope_yarn_scale(out->factor, 1);
     return json_get_number_or(rope, r->name, "attention_factor", scale, &out->scale, r->err);
 }
 
@@ -87,8 +82,8 @@ static int read_factors(const struct config_reader *r, const json_t *rope, const
 static int add_longrope(const struct config_reader *r, const json_t *rope, struct rope_scaling *out)
 {
     struct model *m = r->m;
-    float *factors = mem_array(m->config.rotary_dims, sizeof *factors);
-    size_t first = m->n_ropes;
+    size_t half = m->config.rotary_dims / 2;
+    float *factors = mem_array(2 * half, sizeof *factors);
     double scale = 1;
     int rc = factors ? read_old_context(r, rope, &out->old_context) : err_nomem(r->err, "rotary frequencies");
     rc = rc ? rc
@@ -97,18 +92,9 @@ static int add_longrope(const struct config_reader *r, const json_t *rope, struc
     if (!rc && out->factor > 1)
         scale = sqrt(1 + log(out->factor) / log(out->old_context));
     rc = rc ? rc : json_get_number_or(rope, r->name, "attention_factor", scale, &out->scale, r->err);
-    out->type = "longrope";
-    out->kind = ROPE_LONG;
-    out->divisors = factors;
-    static const char *const keys[] = { "short_factor", "long_factor" };
-    for (size_t i = 0; !rc && i < 2; i++) {
-        rc = read_factors(r, rope, keys[i], factors);
-        rc = rc ? rc : rope_add(m, r->name, out, r->err);
-    }
-    if (!rc) {
-        m->ropes[first].n_short = (size_t)out->old_context;
-        m->ropes[first].longer = first + 1;
-    }
+    rc = rc ? rc : read_factors(r, rope, "short_factor", factors);
+    rc = rc ? rc : read_factors(r, rope, "long_factor", factors + half);
+    rc = rc ? rc : rope_add_long(m, r->name, out, factors, factors + half, r->err);
     free(factors);
     return rc;
 }
@@ -147,9 +133,8 @@ static int add_rope(const struct config_reader *r, const json_t *rope, double th
 static int refuse_fraction(const struct config_reader *r, const json_t *rope)
 {
     double fraction = 1;
-    for (size_t i = 0; i < MOST_PROPERTY_KEYS; i++)
-        if (r->arch->properties[i].property == PROPERTY_ROTARY_FRACTION)
-            return 0;
+    if (arch_property(r->arch, PROPERTY_ROTARY_FRACTION))
+        return 0;
     int rc = rope ? json_get_number_or(rope, r->name, "partial_rotary_factor", 1, &fraction, r->err) : 0;
     if (!rc && fraction != 1)
         rc = err_set(r->err, ERR_UNSUPPORTED, "%s: key \"partial_rotary_factor\" is %g, only 1 is supported for %s",
@@ -192,5 +177,6 @@ int config_read_ropes(const struct config_reader *r)
         rope = full;
     if ((rc = refuse_fraction(r, rope)) || (rc = add_rope(r, rope, theta)) || arch->local_theta == 0)
         return rc;
+    r->m->storage->local_rope = r->m->n_ropes;
     return add_rope(r, local, local_theta);
 }

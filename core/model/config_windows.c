@@ -160,7 +160,7 @@ void config_ropes_of_windows(struct model *m)
     const struct arch *arch = m->storage->arch;
     for (size_t l = 0; l < m->config.n_layers; l++) {
         if (arch->local_theta > 0 && m->layers[l].window)
-            m->layers[l].rope = m->n_ropes - 1;
+            m->layers[l].rope = m->storage->local_rope;
         if (arch->window.full_has_no_rope && !m->layers[l].window)
             m->layers[l].rope = NO_ROPE;
     }

@@ -70,6 +70,7 @@ struct model_storage {
     struct tensor_set shards;      /* of safetensors */
     uint64_t biased, maybe_biased; /* roles that must, and that may, have a bias */
     double alibi_most;             /* ALiBi's slopes go down to 2^-alibi_most */
+    size_t local_rope;             /* of layers that slide, where the family has other angles for them */
     bool scale_by_layer;           /* attention scores are divided by the layer's number + 1 */
     size_t layer_groups;           /* that layers share weights in; 0: each has its own */
     struct load *loads;
@@ -124,6 +125,11 @@ int config_begin(struct model *m, const struct arch *arch, struct err *err);
 int config_finish(struct model *m, const char *where, struct err *err);
 /* Another set of rotary angles, m->ropes[m->n_ropes++]. */
 int rope_add(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err);
+/* Two, longrope's: divisors [rotary_dims / 2] of prompts within rope->old_context, and of those beyond it. */
+int rope_add_long(struct model *m, const char *where, struct rope_scaling *rope, const float *brief, const float *wide,
+                  struct err *err);
+/* What YaRN multiplies cosines and sines with; mscale is 1 in the paper. */
+double rope_yarn_scale(double factor, double mscale);
 
 int config_from_json(struct model *m, const json_t *config, const char *name, struct err *err);
 /* Reads the shape of the embedding too, and the factors of rotary frequencies. */

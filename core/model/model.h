@@ -50,9 +50,9 @@ enum activation {
 #undef X
 };
 
-enum { MAX_ROPES = 3, NO_ROPE = MAX_ROPES, MAX_EXPERTS = 512 };
+enum { MAX_ROPES = 4, NO_ROPE = MAX_ROPES, MAX_EXPERTS = 512 };
 
-/* One set of rotary angles. Most models have one; Gemma 3 has one for layers that slide, longrope one for long prompts.
+/* One set of rotary angles. Most models have one; Gemma 3 has others for layers that slide, longrope for long prompts.
  */
 struct rope {
     double theta;

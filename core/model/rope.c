@@ -72,6 +72,8 @@ static float frequency_of(const struct rope_scaling *rope, size_t pair, size_t d
 
 int rope_add(struct model *m, const char *where, const struct rope_scaling *rope, struct err *err)
 {
+    if (m->n_ropes == MAX_ROPES)
+        return err_set(err, ERR_UNSUPPORTED, "%s: more than %d sets of rotary angles", where, MAX_ROPES);
     struct rope *out = &m->ropes[m->n_ropes];
     size_t dims = m->config.rotary_dims, half = dims / 2;
     *out = (struct rope){ .theta = rope->theta, .scaling = rope->type, .scale = rope->scale, .n_short = SIZE_MAX };
@@ -85,5 +87,27 @@ int rope_add(struct model *m, const char *where, const struct rope_scaling *rope
             return err_set(err, ERR_NUMERIC, "%s: rotary frequency %zu is %g: the rope settings are damaged", where, i,
                            out->frequency[i]);
     }
+    return 0;
+}
+
+/* YaRN (Peng et al. 2023): sqrt(1 / t) = 0.1 ln(s) + 1; the multiplier of the logarithm is DeepSeek's. */
+double rope_yarn_scale(double factor, double mscale)
+{
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+int rope_add_long(struct model *m, const char *where, struct rope_scaling *rope, const float *brief, const float *wide,
+                  struct err *err)
+{
+    size_t first = m->n_ropes;
+    rope->type = "longrope";
+    rope->kind = ROPE_LONG;
+    rope->divisors = brief;
+    int rc = rope_add(m, where, rope, err);
+    rope->divisors = wide;
+    if (rc || (rc = rope_add(m, where, rope, err)))
+        return rc;
+    m->ropes[first].n_short = (size_t)rope->old_context;
+    m->ropes[first].longer = first + 1;
     return 0;
 }

@@ -477,6 +477,31 @@ static void rope_settings_are_checked(void **state)
                           "partial_rotary_factor");
 }
 
+/* Angles of layers that slide and of those that do not, each for short prompts and for long ones. */
+static void each_kind_of_layer_may_have_longrope(void **state)
+{
+    (void)state;
+#define LONGROPE(short_factor, long_factor)                                                                            \
+    "{\"rope_type\":\"longrope\",\"rope_theta\":10000,\"original_max_position_embeddings\":16,\"short_factor\":"       \
+    "[" short_factor "," short_factor "],\"long_factor\":[" long_factor "," long_factor "]}"
+    struct model *m =
+        accept_config("{\"model_type\":\"gemma3_text\",\"hidden_size\":8,\"num_hidden_layers\":2,"
+                      "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":4,\"intermediate_size\":8,"
+                      "\"vocab_size\":8,\"max_position_embeddings\":64,\"sliding_window\":8,"
+                      "\"layer_types\":[\"sliding_attention\",\"full_attention\"],"
+                      "\"rope_parameters\":{\"full_attention\":" LONGROPE("2", "4") ",\"sliding_attention\":" LONGROPE(
+                          "8", "16") "}}");
+    static const size_t divisors[2][2] = { { 8, 16 }, { 2, 4 } };
+    assert_int_equal(m->n_ropes, 4);
+    for (size_t l = 0; l < 2; l++) {
+        const struct rope *brief = &m->ropes[m->layers[l].rope];
+        assert_int_equal(brief->n_short, 16);
+        assert_true(brief->frequency[0] * (double)divisors[l][0] == 1);
+        assert_true(m->ropes[brief->longer].frequency[0] * (double)divisors[l][1] == 1);
+    }
+    model_free(m);
+}
+
 static void sizes_are_checked(void **state)
 {
     (void)state;
@@ -524,6 +549,7 @@ int main(void)
         cmocka_unit_test(harmless_keys_are_ignored),
         cmocka_unit_test(keys_that_change_the_mathematics_are_refused_by_name),
         cmocka_unit_test(rope_settings_are_checked),
+        cmocka_unit_test(each_kind_of_layer_may_have_longrope),
         cmocka_unit_test(sizes_are_checked),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
