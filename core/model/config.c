@@ -10,6 +10,7 @@ int config_begin(struct model *m, const struct arch *arch, struct err *err)
     struct model_config *c = &m->config;
     m->storage->arch = arch;
     m->storage->biased = arch->biased;
+    m->storage->alibi_most = 8;
     m->architecture = arch->name;
     c->norm = arch->norm;
     c->position = arch->position;
@@ -36,6 +37,11 @@ int config_begin(struct model *m, const struct arch *arch, struct err *err)
     if (arch->head_activation && !activation_of_name(arch->head_activation, &c->head_activation))
         return err_set(err, ERR_UNSUPPORTED, "activation \"%s\" of %s is not known", arch->head_activation, arch->name);
     return 0;
+}
+
+void config_scale_scores(struct model *m)
+{
+    m->config.attn_scale = m->storage->arch->unscaled_scores ? 1 : 1 / sqrt((double)m->config.d_head);
 }
 
 static int check_heads(const struct model_config *c, const char *where, struct err *err)

@@ -15,8 +15,9 @@
  */
 enum expected {
     READ,
-    READ_PERIODIC, /* where some layers slide by the family's rule */
-    MUST_FIT,      /* causal or not as the family is */
+    READ_PERIODIC,  /* where some layers slide by the family's rule */
+    MUST_BE_CAUSAL, /* or not, as the family is */
+    MUST_NOT_POOL,  /* but an encoder, whose sentence vector is made after all sites */
     MUST_BE_ZERO,
     MUST_BE_ONE,
     MUST_BE_FALSE,
@@ -42,7 +43,7 @@ static const struct known_key {
     { .suffix = "attention.layer_norm_rms_epsilon" },
     { .suffix = "attention.sliding_window" },
     { .suffix = "attention.sliding_window_pattern", .expected = READ_PERIODIC },
-    { .suffix = "attention.causal", .expected = MUST_FIT },
+    { .suffix = "attention.causal", .expected = MUST_BE_CAUSAL },
     { "attention.max_alibi_bias", MUST_BE_ZERO, PROPERTY_ALIBI_MOST, false },
     { "attention.clamp_kqv", MUST_BE_ZERO, PROPERTY_QKV_CLIP, false },
     { "attention.scale", MUST_BE_ZERO, PROPERTY_ATTN_SCALE, false },
@@ -71,7 +72,7 @@ static const struct known_key {
     { "logit_scale", MUST_BE_ONE, PROPERTY_LOGIT_DIVISOR, false },
     { "residual_scale", MUST_BE_ONE, PROPERTY_RESIDUAL_SCALE, false },
     { "embedding_scale", MUST_BE_ONE, PROPERTY_EMBED_SCALE, false },
-    { .suffix = "pooling_type", .expected = MUST_FIT },
+    { .suffix = "pooling_type", .expected = MUST_NOT_POOL },
 };
 enum { N_KNOWN_KEYS = sizeof known_keys / sizeof *known_keys };
 
@@ -96,15 +97,13 @@ static int has_neutral_value(const struct arch *arch, const struct gguf *g, cons
     double number = 0;
     bool flag = false;
     int rc;
-    if (k->expected == MUST_BE_FALSE || (k->expected == MUST_FIT && !strcmp(k->suffix, "attention.causal"))) {
+    if (k->expected == MUST_BE_FALSE || k->expected == MUST_BE_CAUSAL) {
         rc = gguf_get_bool_or(g, key, false, &flag, err);
-        *fine = flag == (k->expected == MUST_FIT && !arch->bidirectional);
+        *fine = flag == (k->expected == MUST_BE_CAUSAL && !arch->bidirectional);
         return rc;
     }
     rc = gguf_get_number_or(g, key, 0, &number, err);
-    *fine = number == (k->expected == MUST_BE_ONE ? 1 : 0);
-    if (k->expected == MUST_FIT) /* what an encoder's sentence vector is made of comes after all sites */
-        *fine = *fine || arch->bidirectional;
+    *fine = number == (k->expected == MUST_BE_ONE ? 1 : 0) || (k->expected == MUST_NOT_POOL && arch->bidirectional);
     return rc;
 }
 
@@ -303,10 +302,9 @@ static int read_properties(const struct config_reader *r, const struct gguf *g)
     const struct arch *arch = r->arch;
     struct model_config *c = &r->m->config;
     int rc = 0;
-    c->attn_scale = arch->unscaled_scores ? 1 : 1 / sqrt((double)c->d_head);
+    config_scale_scores(r->m);
     if (arch->wide_scale_layers && c->n_layers == arch->wide_scale_layers)
         c->attn_scale = 1 / sqrt((double)(c->d_model / c->n_heads));
-    r->m->storage->alibi_most = 8;
     for (size_t i = 0; !rc && i < N_KNOWN_KEYS; i++)
         rc = read_property(r, g, &known_keys[i]);
     /* What no key says, tensors do. */

@@ -156,19 +156,12 @@ static bool row_reads(const struct arch *arch, const char *key)
            (arch_property(arch, PROPERTY_ROPE_LAYERS) && !strcmp(key, "no_rope_layers"));
 }
 
-static int not_supported(const struct config_reader *r, const char *key)
-{
-    return err_set(r->err, ERR_UNSUPPORTED,
-                   "%s: key \"%s\" changes the mathematics in a way that is not supported for %s", r->name, key,
-                   r->arch->name);
-}
-
 static int refuse_unknown_mathematics(const struct config_reader *r)
 {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (!row_reads(r->arch, refused[i].key) &&
             !is_neutral(json_object_get(r->json, refused[i].key), refused[i].neutral))
-            return not_supported(r, refused[i].key);
+            return config_not_supported(r, refused[i].key);
     return 0;
 }
 
@@ -249,146 +242,6 @@ static int read_sizes(const struct config_reader *r)
 
 /* --- properties --- */
 
-static int wrong_number(const struct config_reader *r, const char *key, double x)
-{
-    return err_set(r->err, ERR_FORMAT, "%s: \"%s\" is %g, which cannot be", r->name, key, x);
-}
-
-/* A whole number in [least, most] of a property that is a size. */
-static int take_size(const struct config_reader *r, const char *key, double x, double most, size_t *out)
-{
-    if (!(x >= 0 && x <= most && x == floor(x)))
-        return wrong_number(r, key, x);
-    *out = (size_t)x;
-    return 0;
-}
-
-int config_set_number(const struct config_reader *r, enum property property, const char *key, double x)
-{
-    struct model_config *c = &r->m->config;
-    size_t size = 0;
-    int rc;
-    switch (property) {
-    case PROPERTY_ATTN_SOFTCAP:
-        c->attn_softcap = x;
-        return x >= 0 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_LOGIT_SOFTCAP:
-        c->logit_softcap = x;
-        return x >= 0 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_EMBED_SCALE:
-        c->embed_scale = x;
-        return 0;
-    case PROPERTY_RESIDUAL_SCALE:
-        c->residual_scale = x;
-        return 0;
-    case PROPERTY_ATTN_SCALE:
-        c->attn_scale = x;
-        return 0;
-    case PROPERTY_ATTN_SCALAR:
-        c->attn_scale = 1 / sqrt(x);
-        return x > 0 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_LOGIT_SCALE:
-        c->logit_scale = x;
-        return x != 0 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_LOGIT_DIVISOR:
-        c->logit_scale = 1 / x;
-        return x != 0 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_QKV_CLIP:
-        c->qkv_clip = x;
-        return x >= 0 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_ROTARY_FRACTION:
-        c->rotary_dims = (size_t)((double)c->d_head * x);
-        return x > 0 && x <= 1 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_ROTARY_DIMS:
-        return take_size(r, key, x, (double)c->d_head, &c->rotary_dims);
-    case PROPERTY_ALIBI_MOST:
-        r->m->storage->alibi_most = x;
-        return x > 0 ? 0 : wrong_number(r, key, x);
-    case PROPERTY_MLP_FACTOR:
-        return take_size(r, key, x * (double)c->d_model, MAX_MLP, &c->d_mlp);
-    case PROPERTY_D_EMBED:
-        return take_size(r, key, x, MAX_WIDTH, &c->d_embed);
-    case PROPERTY_N_TYPES:
-        return take_size(r, key, x, MAX_WIDTH, &c->n_token_types);
-    case PROPERTY_EXPERTS:
-        return take_size(r, key, x, MAX_EXPERTS, &c->n_experts);
-    case PROPERTY_EXPERTS_USED:
-        return take_size(r, key, x, MAX_EXPERTS, &c->n_experts_used);
-    case PROPERTY_EXPERT_WIDTH:
-        return take_size(r, key, x, MAX_MLP, &c->d_mlp);
-    case PROPERTY_SHARED_WIDTH:
-        return take_size(r, key, x, MAX_MLP, &c->d_shared);
-    case PROPERTY_PAD_TOKEN:
-        if ((rc = take_size(r, key, x, (double)c->n_ctx - 2, &size)))
-            return rc;
-        c->position_offset = size + 1;
-        c->n_ctx -= c->position_offset;
-        return 0;
-    case PROPERTY_LAYER_GROUPS:
-        rc = take_size(r, key, x, (double)c->n_layers, &r->m->storage->layer_groups);
-        return rc || r->m->storage->layer_groups ? rc : wrong_number(r, key, x);
-    case PROPERTY_MUST_BE_ONE:
-        return x == 1 ? 0 : not_supported(r, key);
-    case PROPERTY_MUST_BE_ZERO:
-        return x == 0 ? 0 : not_supported(r, key);
-    case PROPERTY_MUST_BE_D_MODEL:
-        return x == (double)c->d_model ? 0 : not_supported(r, key);
-    case PROPERTY_MUST_BE_D_HEAD:
-        return x == (double)c->d_head ? 0 : not_supported(r, key);
-    case PROPERTY_ROPE_LAYERS:
-        if ((rc = take_size(r, key, x, MAX_LAYERS, &size)))
-            return rc;
-        for (size_t l = 0; size && l < c->n_layers; l++)
-            if ((l + 1) % size == 0)
-                r->m->layers[l].rope = NO_ROPE;
-        return 0;
-    default:
-        return 0;
-    }
-}
-
-int config_set_flag(const struct config_reader *r, enum property property, const char *key, bool is)
-{
-    struct model_config *c = &r->m->config;
-    switch (property) {
-    case PROPERTY_PARALLEL:
-        c->block = is ? BLOCK_PARALLEL : BLOCK_PRE;
-        return 0;
-    case PROPERTY_PRE_NORM:
-        c->block = is ? BLOCK_PRE : BLOCK_POST;
-        c->final_norm = is;
-        return 0;
-    case PROPERTY_NO_FINAL_NORM:
-        c->final_norm = c->final_norm && !is;
-        return 0;
-    case PROPERTY_QK_NORM:
-        c->qk_norm = is;
-        return 0;
-    case PROPERTY_ALIBI:
-        c->position = is ? POSITION_ALIBI : c->position;
-        return 0;
-    case PROPERTY_MULTI_QUERY:
-        c->n_kv_heads = is ? 1 : c->n_heads;
-        return 0;
-    case PROPERTY_GROUPED_QUERIES:
-        return is ? read_kv_heads(r) : 0;
-    case PROPERTY_RENORMALISED:
-        c->experts_renormalised = is;
-        return 0;
-    case PROPERTY_SCALE_BY_LAYER:
-        r->m->storage->scale_by_layer = is;
-        return 0;
-    case PROPERTY_SCALED_SCORES:
-        c->attn_scale = is ? c->attn_scale : 1;
-        return 0;
-    case PROPERTY_MUST_BE_TRUE:
-    case PROPERTY_MUST_BE_FALSE:
-        return is == (property == PROPERTY_MUST_BE_TRUE) ? 0 : not_supported(r, key);
-    default:
-        return 0;
-    }
-}
-
 static int read_property(const struct config_reader *r, const struct property_key *k)
 {
     struct config_place place = config_find(r, k->key);
@@ -400,6 +253,8 @@ static int read_property(const struct config_reader *r, const struct property_ke
         return 0;
     if (k->property >= PROPERTY_PARALLEL) {
         rc = json_get_bool_or(place.object, r->name, place.key, k->otherwise != 0, &flag, r->err);
+        if (!rc && k->property == PROPERTY_GROUPED_QUERIES)
+            return flag ? read_kv_heads(r) : 0;
         return rc ? rc : config_set_flag(r, k->property, place.key, flag);
     }
     rc = json_get_number_or(place.object, r->name, place.key, k->otherwise, &number, r->err);
@@ -450,8 +305,7 @@ static int read_rest(const struct config_reader *r)
     struct model_config *c = &r->m->config;
     int rc;
     c->norm_eps = r->arch->defaults.norm_eps;
-    c->attn_scale = r->arch->unscaled_scores ? 1 : 1 / sqrt((double)c->d_head);
-    r->m->storage->alibi_most = 8;
+    config_scale_scores(r->m);
     if (r->arch->keys->norm_eps) {
         struct config_place place = config_find(r, r->arch->keys->norm_eps);
         if ((rc = json_get_number_or(place.object, r->name, place.key, c->norm_eps, &c->norm_eps, r->err)))
@@ -492,14 +346,14 @@ static int read_relative(const struct config_reader *r)
     rc = rc ? rc : json_get_number_or(r->json, r->name, "position_buckets", -1, &buckets, r->err);
     rc = rc ? rc : json_get_bool_or(r->json, r->name, "share_att_key", false, &p->shared, r->err);
     rc = rc ? rc : json_get_string(r->json, r->name, "norm_rel_ebd", &norm, r->err);
-    rc =
-        rc ? rc
-           : take_size(r, "max_relative_positions", longest < 1 ? (double)c->n_ctx : longest, MAX_CONTEXT, &p->longest);
-    rc = rc ? rc : take_size(r, "position_buckets", buckets < 1 ? 0 : buckets, MAX_CONTEXT, &p->buckets);
+    rc = rc ? rc
+            : config_take_size(r, "max_relative_positions", longest < 1 ? (double)c->n_ctx : longest, MAX_CONTEXT,
+                               &p->longest);
+    rc = rc ? rc : config_take_size(r, "position_buckets", buckets < 1 ? 0 : buckets, MAX_CONTEXT, &p->buckets);
     if (rc)
         return rc;
     if (p->buckets == 1 || (p->buckets && p->longest - 1 <= p->buckets / 2))
-        return wrong_number(r, "position_buckets", buckets);
+        return config_wrong_number(r, "position_buckets", buckets);
     p->span = p->buckets ? p->buckets : p->longest;
     p->normalised = norm && strstr(norm, "layer_norm");
     p->to_position = names_kind(kinds, "c2p");

@@ -121,6 +121,8 @@ struct rope_scaling {
 
 /* Before anything is read: what the row says. */
 int config_begin(struct model *m, const struct arch *arch, struct err *err);
+/* Once sizes are read, before properties: 1 / sqrt(d_head) where the family scales scores at all. */
+void config_scale_scores(struct model *m);
 /* After sizes and properties are read: checks them, fills what follows from them, allocates layers. */
 int config_finish(struct model *m, const char *where, struct err *err);
 /* Another set of rotary angles, m->ropes[m->n_ropes++]. */
@@ -153,6 +155,11 @@ struct config_place {
 struct config_place config_find(const struct config_reader *r, const char *spellings);
 int config_read_ropes(const struct config_reader *r);
 int config_read_windows(const struct config_reader *r);
+/* Errors that name the key. */
+int config_not_supported(const struct config_reader *r, const char *key);
+int config_wrong_number(const struct config_reader *r, const char *key, double x);
+/* *out = x, which must be a whole number in [0, most]. */
+int config_take_size(const struct config_reader *r, const char *key, double x, double most, size_t *out);
 /* A property has the value that `key` says; sizes must be known, and layers for what is said of single ones. */
 int config_set_number(const struct config_reader *r, enum property property, const char *key, double x);
 int config_set_flag(const struct config_reader *r, enum property property, const char *key, bool is);

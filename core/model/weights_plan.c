@@ -320,7 +320,18 @@ static int bind_attention(struct binder *b, struct layer *w)
     return rc ? rc : bind_matrix(b, ROLE_O, c->d_model, n_q, as_they_are, &w->o, &w->o_bias);
 }
 
-/* gate, up and down of one MLP as wide as `width`; gate NO ROLE: plain. */
+static int bind_table(struct binder *b, enum role role, size_t rows, size_t width, const float **to)
+{
+    const struct tensor *t = find(b, role, ".weight");
+    if (!t)
+        return missing(b, role, ".weight");
+    bool vector = rows == 1 && t->n_dims == 1; /* as llama.cpp writes a single row */
+    int rc = vector ? check(b, t, 1, &width) : check(b, t, 2, (size_t[]){ rows, width });
+    rc = rc ? rc : add_load(b, t, as_they_are, 0);
+    return rc ? rc : add_dest(b, to, 0);
+}
+
+/* gate (where MLPs have one), up and down of one MLP as wide as `width`. */
 static int bind_mlp(struct binder *b, enum role gate, enum role up, enum role down, size_t width, struct mlp_weights *w)
 {
     size_t d = b->m->config.d_model;
@@ -340,14 +351,20 @@ static int bind_dense(struct binder *b, struct mlp_weights *w)
     return rc ? rc : bind_matrix(b, ROLE_DOWN, c->d_model, c->d_mlp, as_they_are, &w->down, &w->down_bias);
 }
 
-/* Expert e's part of a tensor of all experts, [n_experts, n_out, n_in]; ends[n] matrices stand in its outputs. */
+/* Names in safetensors end without ".weight" (they are parameters of their own), those in GGUF with it. */
+static const struct tensor *find_stacked(const struct binder *b, enum role role)
+{
+    const struct tensor *t = find(b, role, "");
+    return t ? t : find(b, role, ".weight");
+}
+
+/* This expert's part of a tensor of all experts, [n_experts, n_parts * n_out, n_in]. */
 static int bind_stacked(struct binder *b, enum role role, struct matrix *const *parts, size_t n_parts, size_t n_out,
                         size_t n_in)
 {
-    const char *suffix = find(b, role, "") ? "" : ".weight";
-    const struct tensor *t = find(b, role, suffix);
+    const struct tensor *t = find_stacked(b, role);
     if (!t)
-        return missing(b, role, suffix);
+        return missing(b, role, ".weight");
     size_t all = n_parts * n_out * n_in;
     int rc = check(b, t, 3, (size_t[]){ b->m->config.n_experts, n_parts * n_out, n_in });
     rc = rc ? rc : add_part(b, t, b->expert * all, all, n_parts * n_out, as_they_are, 0);
@@ -365,7 +382,7 @@ static int bind_expert(struct binder *b, struct mlp_weights *w)
         return bind_mlp(b, ROLE_EXPERT_GATE, ROLE_EXPERT_UP, ROLE_EXPERT_DOWN, c->d_mlp, w);
     struct matrix *const gate_up[] = { &w->gate, &w->up }, *const down[] = { &w->down };
     int rc;
-    if (find(b, ROLE_STACKED_GATE_UP, "") || find(b, ROLE_STACKED_GATE_UP, ".weight"))
+    if (find_stacked(b, ROLE_STACKED_GATE_UP))
         rc = bind_stacked(b, ROLE_STACKED_GATE_UP, gate_up, 2, c->d_mlp, c->d_model);
     else if (find(b, ROLE_STACKED_UP, ".weight")) {
         rc = bind_stacked(b, ROLE_STACKED_GATE, gate_up, 1, c->d_mlp, c->d_model);
@@ -373,19 +390,6 @@ static int bind_expert(struct binder *b, struct mlp_weights *w)
     } else
         return missing(b, ROLE_EXPERT_UP, ".weight");
     return rc ? rc : bind_stacked(b, ROLE_STACKED_DOWN, down, 1, c->d_model, c->d_mlp);
-}
-
-/* The weight of the shared expert, [1, d_model]; GGUF has it as a vector. */
-static int bind_share(struct binder *b, struct layer *w)
-{
-    size_t d = b->m->config.d_model;
-    const struct tensor *t = find(b, ROLE_SHARED_SHARE, ".weight");
-    if (!t)
-        return missing(b, ROLE_SHARED_SHARE, ".weight");
-    int rc = t->n_dims == 1 ? check(b, t, 1, &d) : check(b, t, 2, (size_t[]){ 1, d });
-    w->shared_gate = (struct matrix){ .n_out = 1, .n_in = d, .stride = d };
-    rc = rc ? rc : add_load(b, t, as_they_are, 0);
-    return rc ? rc : add_dest(b, &w->shared_gate.data, 0);
 }
 
 static int bind_experts(struct binder *b, struct layer *w)
@@ -399,7 +403,8 @@ static int bind_experts(struct binder *b, struct layer *w)
     if (rc || !c->d_shared)
         return rc;
     rc = bind_mlp(b, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN, c->d_shared, &w->mlp);
-    return rc ? rc : bind_share(b, w);
+    w->shared_gate = (struct matrix){ .n_out = 1, .n_in = c->d_model, .stride = c->d_model };
+    return rc ? rc : bind_table(b, ROLE_SHARED_SHARE, 1, c->d_model, &w->shared_gate.data);
 }
 
 static int bind_layer(struct binder *b, struct layer *w)
@@ -414,17 +419,6 @@ static int bind_layer(struct binder *b, struct layer *w)
 }
 
 /* --- embedding and head --- */
-
-static int bind_table(struct binder *b, enum role role, size_t rows, size_t width, const float **to)
-{
-    const struct tensor *t = find(b, role, ".weight");
-    if (!t)
-        return missing(b, role, ".weight");
-    bool vector = rows == 1 && t->n_dims == 1; /* as llama.cpp writes a single token type */
-    int rc = vector ? check(b, t, 1, &width) : check(b, t, 2, (size_t[]){ rows, width });
-    rc = rc ? rc : add_load(b, t, as_they_are, 0);
-    return rc ? rc : add_dest(b, to, 0);
-}
 
 static bool same_bytes(const struct tensor *a, const struct tensor *b)
 {
@@ -551,8 +545,9 @@ static void read_presence(struct binder *b)
 {
     struct model_config *c = &b->m->config;
     b->layer = 0;
+    const struct tensor *ln2 = find(b, ROLE_LN2, ".weight");
     if (b->arch->ln2_if_there && c->block == BLOCK_PARALLEL)
-        c->ln2 = find(b, ROLE_LN2, ".weight") && find(b, ROLE_LN2, ".weight") != find(b, ROLE_LN1, ".weight");
+        c->ln2 = ln2 && ln2 != find(b, ROLE_LN1, ".weight");
     b->layer = NO_LAYER;
     if (c->head_transform && !find(b, ROLE_HEAD_DENSE, ".weight"))
         c->head_transform = c->unembedding = false;
