@@ -91,6 +91,10 @@ enum role {
 struct config_keys {
     const char *n_layers, *n_heads, *n_kv_heads, *d_model, *d_head, *d_mlp, *n_ctx, *norm_eps, *activation;
 };
+/* Sizes as most families spell them. */
+#define TRANSFORMERS_SIZES                                                                                             \
+    .n_layers = "num_hidden_layers", .n_heads = "num_attention_heads", .d_model = "hidden_size",                       \
+    .d_mlp = "intermediate_size", .n_ctx = "max_position_embeddings"
 
 /* What a key of config.json says about the mathematics. */
 enum property {

@@ -152,11 +152,7 @@ static const char *const albert_ignored[] = {
 static const char *const modernbert_ignored[] = { "classifier.weight", "classifier.bias", NULL };
 
 static const struct config_keys bert_keys = {
-    .n_layers = "num_hidden_layers",
-    .n_heads = "num_attention_heads",
-    .d_model = "hidden_size",
-    .d_mlp = "intermediate_size",
-    .n_ctx = "max_position_embeddings",
+    TRANSFORMERS_SIZES,
     .norm_eps = "layer_norm_eps",
     .activation = "hidden_act",
 };
@@ -169,18 +165,14 @@ static const struct config_keys distilbert_keys = {
     .activation = "activation",
 };
 static const struct config_keys modernbert_keys = {
-    .n_layers = "num_hidden_layers",
-    .n_heads = "num_attention_heads",
-    .d_model = "hidden_size",
-    .d_mlp = "intermediate_size",
-    .n_ctx = "max_position_embeddings",
+    TRANSFORMERS_SIZES,
     .norm_eps = "norm_eps",
     .activation = "hidden_activation",
 };
 
-#define BERT_SHAPE                                                                                                     \
-    .norm = NORM_LAYER, .position = POSITION_LEARNED, .block = BLOCK_POST, .bidirectional = true, .embed_norm = true,  \
-    .head_transform = true, .biased = ROLES_POST_NORM, .keys = &bert_keys
+#define POST_NORM_ENCODER                                                                                              \
+    .norm = NORM_LAYER, .block = BLOCK_POST, .bidirectional = true, .embed_norm = true, .head_transform = true
+#define BERT_SHAPE POST_NORM_ENCODER, .position = POSITION_LEARNED, .biased = ROLES_POST_NORM, .keys = &bert_keys
 #define BERT_DEFAULTS                                                                                                  \
     {                                                                                                                  \
         .activation = "gelu", .norm_eps = 1e-12, .n_ctx = 512, .tied = true                                            \
@@ -191,11 +183,10 @@ static const struct config_keys modernbert_keys = {
         "is_decoder", PROPERTY_MUST_BE_FALSE, 0                                                                        \
     }
 /* Positions count from the row after padding's. */
-#define ROBERTA_PROPERTIES                                                                                             \
-    BERT_PROPERTIES,                                                                                                   \
-    {                                                                                                                  \
-        "pad_token_id", PROPERTY_PAD_TOKEN, 1                                                                          \
-    }
+#define ROBERTA                                                                                                        \
+    BERT_SHAPE, .names = roberta_names, .prefix = "roberta.", .ignored = roberta_ignored, .head_activation = "gelu",   \
+                .properties = { BERT_PROPERTIES, { "pad_token_id", PROPERTY_PAD_TOKEN, 1 } },                          \
+                .defaults = BERT_DEFAULTS
 
 const struct arch arch_encoders[] = {
     {
@@ -210,44 +201,13 @@ const struct arch arch_encoders[] = {
         .properties = { BERT_PROPERTIES },
         .defaults = BERT_DEFAULTS,
     },
-    {
-        .name = "roberta",
-        BERT_SHAPE,
-        .names = roberta_names,
-        .prefix = "roberta.",
-        .ignored = roberta_ignored,
-        .head_activation = "gelu",
-        .properties = { ROBERTA_PROPERTIES },
-        .defaults = BERT_DEFAULTS,
-    },
-    {
-        .name = "xlm-roberta",
-        BERT_SHAPE,
-        .names = roberta_names,
-        .prefix = "roberta.",
-        .ignored = roberta_ignored,
-        .head_activation = "gelu",
-        .properties = { ROBERTA_PROPERTIES },
-        .defaults = BERT_DEFAULTS,
-    },
-    {
-        .name = "camembert",
-        BERT_SHAPE,
-        .names = roberta_names,
-        .prefix = "roberta.",
-        .ignored = roberta_ignored,
-        .head_activation = "gelu",
-        .properties = { ROBERTA_PROPERTIES },
-        .defaults = BERT_DEFAULTS,
-    },
+    { .name = "roberta", ROBERTA },
+    { .name = "xlm-roberta", ROBERTA },
+    { .name = "camembert", ROBERTA },
     {
         .name = "deberta-v2",
-        .norm = NORM_LAYER,
+        POST_NORM_ENCODER,
         .position = POSITION_RELATIVE,
-        .block = BLOCK_POST,
-        .bidirectional = true,
-        .embed_norm = true,
-        .head_transform = true,
         .names = deberta_names,
         .prefix = "deberta.",
         .ignored = deberta_ignored,
@@ -263,12 +223,8 @@ const struct arch arch_encoders[] = {
     },
     {
         .name = "distilbert",
-        .norm = NORM_LAYER,
+        POST_NORM_ENCODER,
         .position = POSITION_LEARNED,
-        .block = BLOCK_POST,
-        .bidirectional = true,
-        .embed_norm = true,
-        .head_transform = true,
         .names = distilbert_names,
         .prefix = "distilbert.",
         .ignored = distilbert_ignored,

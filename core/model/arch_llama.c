@@ -15,26 +15,18 @@
 /* Shared by llama, mistral, qwen2, qwen3, gemma, granite, smollm3, olmo. */
 static const char *const llama_names[N_ROLES] = { LLAMA_ENDS, LLAMA_NORMS, LLAMA_ATTENTION, QK_NORMS, LLAMA_MLP };
 static const char *const llama_ignored[] = { "layers.*.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq", NULL };
+/* Sizes, with heads that share keys and values. */
+#define GROUPED_SIZES TRANSFORMERS_SIZES, .n_kv_heads = "num_key_value_heads"
 static const struct config_keys llama_keys = {
-    .n_layers = "num_hidden_layers",
-    .n_heads = "num_attention_heads",
-    .n_kv_heads = "num_key_value_heads",
-    .d_model = "hidden_size",
+    GROUPED_SIZES,
     .d_head = "head_dim",
-    .d_mlp = "intermediate_size",
-    .n_ctx = "max_position_embeddings",
     .norm_eps = "rms_norm_eps",
     .activation = "hidden_act",
 };
 /* The same with LayerNorm's key. */
 static const struct config_keys layer_norm_keys = {
-    .n_layers = "num_hidden_layers",
-    .n_heads = "num_attention_heads",
-    .n_kv_heads = "num_key_value_heads",
-    .d_model = "hidden_size",
+    GROUPED_SIZES,
     .d_head = "head_dim",
-    .d_mlp = "intermediate_size",
-    .n_ctx = "max_position_embeddings",
     .norm_eps = "layer_norm_eps|layer_norm_epsilon|norm_epsilon",
     .activation = "hidden_act",
 };
@@ -150,22 +142,12 @@ static const char *const neox_ignored[] = { "layers.*.attention.bias", "layers.*
                                             "layers.*.attention.rotary_emb.inv_freq", NULL };
 /* hidden_act of old files is not what Gemma was trained with: always the tanh form. */
 static const struct config_keys gemma_keys = {
-    .n_layers = "num_hidden_layers",
-    .n_heads = "num_attention_heads",
-    .n_kv_heads = "num_key_value_heads",
-    .d_model = "hidden_size",
+    GROUPED_SIZES,
     .d_head = "head_dim",
-    .d_mlp = "intermediate_size",
-    .n_ctx = "max_position_embeddings",
     .norm_eps = "rms_norm_eps",
 };
 static const struct config_keys olmo_keys = {
-    .n_layers = "num_hidden_layers",
-    .n_heads = "num_attention_heads",
-    .n_kv_heads = "num_key_value_heads",
-    .d_model = "hidden_size",
-    .d_mlp = "intermediate_size",
-    .n_ctx = "max_position_embeddings",
+    GROUPED_SIZES,
     .activation = "hidden_act",
 };
 

@@ -70,7 +70,7 @@ struct row_job {
 /* step(job, row) for n_rows rows, shared out among the threads. */
 void for_rows(struct row_job job, void (*step)(const struct row_job *job, size_t row));
 
-/* out[n_rows, width] = hooked_norm(in); out may be in. Nobody can look. */
+/* out[n_rows, width] = norm(in); out may be in. Nobody can look. */
 void norm_rows(struct pass *p, const struct norm_weights *w, const real *in, real *out, size_t width, size_t n_rows);
 /* The same through the sites scale, normalized and out, which are consecutive in SITES. `rows` as visit_rows's index.
  */

@@ -41,26 +41,6 @@ static struct range unit_range(const struct edit *e, size_t i, size_t n_units)
     return e->n_units ? e->units[i] : (struct range){ 0, n_units - 1 };
 }
 
-/* Heads or neurons of a site's row; sites without such an axis are one unit. */
-static size_t units_of(enum site site, const struct model_config *c)
-{
-    switch (site_row(site)->axes) {
-    case AXES_QUERY:
-    case AXES_RESULT:
-    case AXES_EDGES:
-        return c->n_heads;
-    case AXES_KEY:
-        return c->n_kv_heads;
-    case AXES_NEURONS:
-        return c->d_mlp;
-    case AXES_EXPERTS:
-    case AXES_EXPERT_RESULT:
-        return c->n_experts;
-    default:
-        return 1;
-    }
-}
-
 /* A run's numbers at the edit's source, of that run's first token. */
 static const real *source_of(const struct pass *p, const struct sequence *s, const struct edit *e, size_t layer)
 {
@@ -103,7 +83,9 @@ static const real *values_of(const struct pass *p, const struct sequence *s, con
 static void edit_row(const struct pass *p, enum site site, size_t layer, size_t active_row, real *x, size_t row_size)
 {
     const struct sequence *s = &p->sequences[p->b.sequence[active_row]];
-    size_t token = p->b.token[active_row], n_units = units_of(site, &p->model->config), width = row_size / n_units;
+    const char *what;
+    size_t parts = site_units(site, &p->model->config, &what), n_units = parts ? parts : 1;
+    size_t token = p->b.token[active_row], width = row_size / n_units;
     for (size_t i = 0; i < s->n_edits; i++) {
         const struct row_edit *row = &s->resolved[i];
         const struct edit *e = row->edit;
