@@ -77,7 +77,7 @@ int plot_fact(const struct plot_target *to, const struct fact_figure *f, struct 
                            "unset label 2\n"
                            "set label 3 'probability' at screen 0.02, graph 0.5 center rotate\n"
                            "set tmargin at screen 0.475\n"
-                           "set bmargin at screen 0.14\n"
+                           "set bmargin at screen bottom\n"
                            "set xlabel '" PLOT_DEPTH_NAME "'\n"
                            "unset logscale y\n"
                            "set format y '%g'\n"

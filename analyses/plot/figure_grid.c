@@ -73,7 +73,7 @@ static void add_settings(struct plot *p, const struct grid_figure *f, const char
                 "set xrange [-0.5:%zu.5]\nset yrange [-0.5:%zu.5]\nunset grid\nunset key\n"
                 "set border 15\nset tics scale 0\n"
                 "set lmargin at screen %.4f\nset rmargin at screen %.4f\n"
-                "set tmargin at screen %.4f\nset bmargin at screen %.4f\n"
+                "set tmargin at screen %.4f\nbottom = %.4f\nset bmargin at screen bottom\n"
                 "set ylabel 'depth'\nset xlabel 'token of the prompt'\n",
                 f->n_tokens - 1, f->n_layers - 1, 140.0 / p->width, 1 - 150.0 / p->width, 1 - 105.0 / p->height,
                 130.0 / p->height);
@@ -88,8 +88,9 @@ static void add_settings(struct plot *p, const struct grid_figure *f, const char
                 "bright = %.9g\n"
                 "ink(rank) = rank < bright ? 0x000000 : 0xffffff\n",
                 pow(most, 0.45));
-    strbuf_addf(&p->script, "set colorbox user origin screen %.4f, screen %.4f size screen %.4f, screen %.4f\n",
-                1 - 125.0 / p->width, 130.0 / p->height, 30.0 / p->width, 1 - 235.0 / p->height);
+    strbuf_addf(&p->script,
+                "set colorbox user origin screen %.4f, screen bottom size screen %.4f, screen %.4f - bottom\n",
+                1 - 125.0 / p->width, 30.0 / p->width, 1 - 105.0 / p->height);
 }
 
 int plot_grid(const struct plot_target *to, const struct grid_figure *f, struct err *err)

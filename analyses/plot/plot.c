@@ -53,7 +53,8 @@ void plot_begin(struct plot *p, const struct plot_target *to, const char *about)
                 "set lmargin at screen 0.09\n"
                 "set rmargin at screen 0.975\n"
                 "set tmargin at screen 0.84\n"
-                "set bmargin at screen 0.14\n");
+                "bottom = 0.14\n"
+                "set bmargin at screen bottom\n");
 }
 
 void plot_draw(struct plot *p)
@@ -242,6 +243,11 @@ size_t plot_axis_labels(struct plot *p, char axis, const char *const *labels, si
     if (n > 1 && (n - 1) % step)
         add_tick(p, false, labels, n - 1);
     strbuf_adds(&p->script, ")\n");
+    if (turn) { /* gnuplot's svg puts the axis name 7 px a column below the axis, its png less */
+        double margin = (7.0 * (double)longest + 56) / p->height;
+        strbuf_addf(&p->script, "bottom = bottom < %.4f ? %.4f : bottom\nset bmargin at screen bottom\n", margin,
+                    margin);
+    }
     return longest;
 }
 

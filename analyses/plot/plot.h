@@ -95,9 +95,9 @@ void plot_add_number(struct plot *p, double x);
 
 /*
  * "set xtics" (axis 'x') or "set ytics" with one label per position 0..n-1,
- * thinned to what `pixels` has room for, rotated on x where they are long; the
- * last one always stays. labels NULL: the numbers. Returns the columns of the
- * longest label, for margins.
+ * thinned to what `pixels` has room for, rotated on x where they are long, with
+ * a bottom margin that fits; the last one always stays. labels NULL: the numbers.
+ * Returns the columns of the longest label, for margins.
  */
 size_t plot_axis_labels(struct plot *p, char axis, const char *const *labels, size_t n, double pixels);
 

@@ -308,6 +308,38 @@ static void every_figure_is_drawn_whatever_the_text(void **state)
     assert_false(file_exists(path_in_folder("plain.ran"))); /* no backquote was run */
 }
 
+/* gnuplot gives its svg more room for slanted labels than its png, and cuts off what it puts below the edge. */
+static void slanted_labels_leave_room_for_the_axis_name(void **state)
+{
+    (void)state;
+    if (!has_gnuplot())
+        skip();
+    enum { N = 40 };
+    static const char *const each[] = { "final_post", "_twenty_four_columns_now" };
+    struct err err = { 0, "" };
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        const char *labels[N];
+        double values[N];
+        for (size_t k = 0; k < N; k++) {
+            labels[k] = each[i];
+            values[k] = (double)k;
+        }
+        const struct bar_series bars = { "x", values };
+        const struct bar_figure f = {
+            .n_groups = N, .n_series = 1, .labels = labels, .series = &bars, .x_name = "AXIS NAME", .y_name = "y"
+        };
+        assert_int_equal(plot_bars(&(struct plot_target){ .folder = folder, .name = "bars", .title = "t" }, &f, &err),
+                         0);
+        char *text = read_text("bars.svg"), *name = strstr(text, ">AXIS NAME<");
+        double y = NAN;
+        assert_non_null(name);
+        for (char *at = text; (at = strstr(at, "translate(")) && at < name; at++)
+            sscanf(at, "translate(%*f,%lf", &y);
+        assert_true(y > 700 && y < 795);
+        free(text);
+    }
+}
+
 static void same_numbers_give_the_same_bytes(void **state)
 {
     (void)state;
@@ -431,6 +463,7 @@ int main(void)
         cmocka_unit_test(strings_are_quoted_for_script_ticks_and_data),
         cmocka_unit_test(axis_labels_are_thinned_but_keep_both_ends),
         cmocka_unit_test(every_figure_is_drawn_whatever_the_text),
+        cmocka_unit_test(slanted_labels_leave_room_for_the_axis_name),
         cmocka_unit_test(same_numbers_give_the_same_bytes),
         cmocka_unit_test(without_gnuplot_the_numbers_stay),
         cmocka_unit_test(gnuplots_complaint_reaches_the_caller),
