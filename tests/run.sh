@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Runs every test program and the command-line tests; prints failures and, last, "N passed, N failed[, N skipped]".
+# Runs every test program and the command-line tests, JOBS at a time (one per processor); prints failures and, last,
+# "N passed, N failed[, N skipped]". SKIP="a.bats ..." leaves files out.
 set -u
 cd "$(dirname "$0")/.."
 export STRATA=${STRATA:-build/strata} BUILD=${BUILD:-build}
 STRATA=$(realpath "$STRATA")
 log=$(mktemp -d)
+export log
 trap 'rm -rf "$log"' EXIT
-passed=0 failed=0 skipped=0
 
-# Counts TAP lines; shows what failed and what was skipped. $1: name, $2: TAP file, $3: exit status
+# Counts TAP lines into $log/counts; shows what failed and what was skipped. $1: name, $2: TAP file, $3: exit status,
+# $4: seconds
 count() {
     local ok not_ok skip
     skip=$(grep -ciE '^(not )?ok .*# skip' "$2") # cmocka writes "not ok", bats "ok"
@@ -18,36 +20,46 @@ count() {
         not_ok=1
         echo "FAILED $1: exit status $3"
     fi
-    passed=$((passed + ok)) failed=$((failed + not_ok)) skipped=$((skipped + skip))
     if [ "$not_ok" -ne 0 ]; then
         echo "FAILED $1"
         tail -n 60 "$2" | sed 's/^/    /'
     fi
     grep -iE '^(not )?ok .*# skip' "$2" | sed -E "s/^(not )?ok [0-9]* *-* */skipped: $1: /"
     printf '  %-44s %4d passed %3d failed  %s s\n' "$1" "$ok" "$not_ok" "$4"
+    echo "$ok $not_ok $skip" >>"$log/counts"
 }
 
-for test in $(find "$BUILD/tests/unit" "$BUILD/tests/golden" "$BUILD/tests/fuzz" -maxdepth 1 -type f -perm -u+x | sort); do
-    start=$SECONDS
-    CMOCKA_MESSAGE_OUTPUT=TAP "$test" >"$log/tap" 2>"$log/err"
+# One program or .bats file; its lines appear together.
+run_one() {
+    local name start=$SECONDS status
+    name=$(basename "$1")
+    if [[ $name == *.bats ]]; then
+        bats --tap "$1" >"$log/$name.tap" 2>&1 </dev/null
+    else
+        CMOCKA_MESSAGE_OUTPUT=TAP "$1" >"$log/$name.tap" 2>"$log/$name.err" </dev/null
+    fi
     status=$?
-    cat "$log/err" >>"$log/tap"
-    count "$(basename "$test")" "$log/tap" $status $((SECONDS - start))
-done
-for file in tests/cli/*.bats; do
-    [ -e "$file" ] || continue
+    [ ! -e "$log/$name.err" ] || cat "$log/$name.err" >>"$log/$name.tap"
+    (flock 9; count "$name" "$log/$name.tap" $status $((SECONDS - start))) 9>"$log/lock"
+}
+export -f count run_one
+
+# The command-line tests first: the longest are among them.
+tests=()
+for file in $(wc -c tests/cli/*.bats | sort -rn | grep -o 'tests/cli/.*'); do
     if [[ " ${SKIP:-} " == *" $(basename "$file") "* ]]; then
         echo "  $(basename "$file"): left out (SKIP)"
-        continue
+    else
+        tests+=("$file")
     fi
-    start=$SECONDS
-    bats --tap "$file" >"$log/tap" 2>&1 </dev/null
-    count "$(basename "$file")" "$log/tap" $? $((SECONDS - start))
 done
+for kind in unit golden fuzz; do
+    for test in "$BUILD"/tests/$kind/*; do
+        [ -f "$test" ] && [ -x "$test" ] && tests+=("$test")
+    done
+done
+printf '%s\0' "${tests[@]}" | xargs -0 -n 1 -P "${JOBS:-$(nproc)}" bash -c 'run_one "$1"' run_one
+[ "$(wc -l <"$log/counts")" = ${#tests[@]} ] || echo "- 1 -" >>"$log/counts" # a runner died
 echo
-if [ "$skipped" -gt 0 ]; then
-    echo "$passed passed, $failed failed, $skipped skipped"
-else
-    echo "$passed passed, $failed failed"
-fi
-[ "$failed" -eq 0 ]
+awk '{ p += $1; f += $2; s += $3 }
+     END { printf "%d passed, %d failed%s\n", p, f, s ? ", " s " skipped" : ""; exit f > 0 }' "$log/counts"
