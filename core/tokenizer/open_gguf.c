@@ -182,9 +182,12 @@ int gguf_token_id(const struct gguf_opening *o, const char *key, int32_t *id, st
     if (!gguf_has(o->g, key))
         return 0;
     int rc = gguf_get_size(o->g, key, 0, o->tokens.n - 1, &value, err);
-    if (!rc)
-        *id = (int32_t)value;
-    return rc;
+    if (rc)
+        return rc;
+    if (!o->tok->vocab.token[value].text)
+        return err_set(err, ERR_FORMAT, "%s: key %s names token %zu, which is marked as unused", o->where, key, value);
+    *id = (int32_t)value;
+    return 0;
 }
 
 int gguf_open_around(struct gguf_opening *o, bool add_bos, bool add_eos, struct err *err)

@@ -74,7 +74,7 @@ static int find_special(const struct gguf_opening *o, const char *key, const cha
     int rc = gguf_token_id(o, other, out, err);
     if (rc || (rc = gguf_token_id(o, key, out, err)))
         return rc;
-    if (*out < 0 || !o->tok->vocab.token[*out].text)
+    if (*out < 0)
         return err_set(err, ERR_FORMAT, "%s: has neither the key %s nor a token '%s'", o->where, key, text);
     return 0;
 }
