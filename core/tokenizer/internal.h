@@ -109,7 +109,7 @@ struct work {
     size_t most; /* bytes of a buffer */
     int current;
     struct pieces now, next;
-    pcre2_match_data *match;
+    struct regex_room *regex_room;
     struct bpe_symbol *symbols;
     struct bpe_candidate *heap;
     struct unigram_node *path;

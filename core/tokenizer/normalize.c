@@ -158,8 +158,8 @@ static int replace_piece(struct normalizing *x, struct err *err)
     size_t n = strlen(content), at_begin = x->piece->begin, done = at_begin, begin, end;
     struct regex_at at = { 0, 0, false };
     int got;
-    while ((got = regex_next(x->normalizer->regex, w->match, w->bytes + at_begin, x->piece->end - at_begin, &at, &begin,
-                             &end, err)) > 0) {
+    while ((got = regex_next(x->normalizer->regex, w->regex_room, w->bytes + at_begin, x->piece->end - at_begin, &at,
+                             &begin, &end, err)) > 0) {
         size_t stop = at_begin + end, last = character_before(w->bytes, at_begin, stop);
         int rc = buffer_copy(x->out, w, done, at_begin + begin, err);
         if (rc ||

@@ -90,7 +90,7 @@ static int cut_by_regex(struct cutter *c, struct err *err)
     struct regex_at at = { 0, 0, false };
     size_t begin, end;
     int got;
-    while ((got = regex_next(c->pre->regex, c->w->match, c->text, c->n, &at, &begin, &end, err)) > 0) {
+    while ((got = regex_next(c->pre->regex, c->w->regex_room, c->text, c->n, &at, &begin, &end, err)) > 0) {
         int rc = begin > c->end ? found(c, begin, false, err) : 0;
         if (rc || (rc = found(c, end, true, err)))
             return rc;

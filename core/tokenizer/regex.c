@@ -5,6 +5,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
 
 /* White_Space of Unicode, which is what Oniguruma's \s means. PCRE2's has U+180E in addition. */
 #define SPACES "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
@@ -15,13 +19,22 @@
 enum {
     LONGEST = 16384,           /* bytes of a pattern; real ones have some hundred */
     STEPS_MOST = 20 * 1000000, /* of one match: a second at worst; 1 MB of spaces takes 1,000,000 */
-    HEAP_MOST_KIB = 64 * 1024
+    HEAP_MOST_KIB = 64 * 1024,
+    SECONDS_MOST = 5, /* of CPU time on one text: every match may be quick, and all of them a square of the length */
+    PLACES = 64,      /* that are tried for a match before the clock is looked at */
+    MATCHES_UNTIMED = 64
 };
 
 struct regex {
     pcre2_code *code;
-    pcre2_match_context *limits;
     char *pattern;
+};
+
+struct regex_room {
+    pcre2_match_data *match;
+    pcre2_match_context *limits;
+    double started;
+    unsigned matches;
 };
 
 /* What the translation is looking at. */
@@ -263,18 +276,14 @@ static int translate(struct scan *s, struct err *err)
 static int compile(struct regex *re, const char *translated, const char *where, struct err *err)
 {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
-    re->limits = pcre2_match_context_create(NULL);
-    if (!context || !re->limits) {
-        pcre2_compile_context_free(context);
+    if (!context)
         return err_nomem(err, "a regular expression");
-    }
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    pcre2_set_match_limit(re->limits, STEPS_MOST);
-    pcre2_set_heap_limit(re->limits, HEAP_MOST_KIB);
     int problem;
     size_t at;
     re->code = pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &problem, &at, context);
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT,
+                             &problem, &at, context);
     pcre2_compile_context_free(context);
     if (!re->code) {
         char text[128];
@@ -330,9 +339,48 @@ void regex_free(struct regex *re)
     if (!re)
         return;
     pcre2_code_free(re->code);
-    pcre2_match_context_free(re->limits);
     free(re->pattern);
     free(re);
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct regex_room *regex_room(void)
+{
+    struct regex_room *room = mem_zeroed(1, sizeof *room);
+    if (!room)
+        return NULL;
+    room->match = pcre2_match_data_create(1, NULL);
+    room->limits = pcre2_match_context_create(NULL);
+    if (!room->match || !room->limits) {
+        regex_room_free(room);
+        return NULL;
+    }
+    pcre2_set_match_limit(room->limits, STEPS_MOST);
+    pcre2_set_heap_limit(room->limits, HEAP_MOST_KIB);
+    room->started = cpu_seconds();
+    return room;
+}
+
+void regex_room_free(struct regex_room *room)
+{
+    if (!room)
+        return;
+    pcre2_match_data_free(room->match);
+    pcre2_match_context_free(room->limits);
+    free(room);
+}
+
+static int too_long(const struct regex *re, size_t from, const char *why, struct err *err)
+{
+    return err_set(err, ERR_UNSUPPORTED,
+                   "the tokenizer's regular expression %.200s takes too long on this text (byte %zu of a piece): %s",
+                   re->pattern, from, why);
 }
 
 static int match_failed(const struct regex *re, int code, size_t from, struct err *err)
@@ -341,24 +389,56 @@ static int match_failed(const struct regex *re, int code, size_t from, struct er
     if (code == PCRE2_ERROR_NOMEMORY)
         return err_nomem(err, "matching a regular expression");
     pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-    return err_set(err, ERR_UNSUPPORTED,
-                   "the tokenizer's regular expression %.200s takes too long on this text (byte %zu of a piece): %s",
-                   re->pattern, from, text);
+    return too_long(re, from, text, err);
 }
 
-int regex_next(const struct regex *re, pcre2_match_data *match, const char *text, size_t len, struct regex_at *at,
+/* A match that begins in [from, last]: PCRE2's code. */
+static int match_within(const struct regex *re, struct regex_room *room, const char *text, size_t len, size_t from,
+                        size_t last)
+{
+    pcre2_set_offset_limit(room->limits, last);
+    int got = pcre2_match(re->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK, room->match, room->limits);
+    if (got == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its state on the heap */
+        got = pcre2_match(re->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, room->match,
+                          room->limits);
+    return got;
+}
+
+/* The next character's first byte from `at` on. */
+static size_t character_from(const char *text, size_t len, size_t at)
+{
+    while (at < len && ((unsigned char)text[at] & 0xc0) == 0x80)
+        at++;
+    return at;
+}
+
+/* 1: a match at or after `from`; 0: none; negative: error. */
+static int find(const struct regex *re, struct regex_room *room, const char *text, size_t len, size_t from,
+                struct err *err)
+{
+    for (;;) {
+        size_t last = len - from > PLACES ? from + PLACES : len;
+        int got = match_within(re, room, text, len, from, last);
+        if (got != PCRE2_ERROR_NOMATCH && got < 0)
+            return match_failed(re, got, from, err);
+        bool found = got >= 0;
+        if (!found || ++room->matches % MATCHES_UNTIMED == 0)
+            if (cpu_seconds() - room->started > SECONDS_MOST)
+                return too_long(re, from, "more than 3 seconds", err);
+        if (found || last == len)
+            return found;
+        from = character_from(text, len, last + 1);
+    }
+}
+
+int regex_next(const struct regex *re, struct regex_room *room, const char *text, size_t len, struct regex_at *at,
                size_t *begin, size_t *end, struct err *err)
 {
     while (at->from <= len) {
-        int got = pcre2_match(re->code, (PCRE2_SPTR)text, len, at->from, PCRE2_NO_UTF_CHECK, match, re->limits);
-        if (got == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its state on the heap */
-            got = pcre2_match(re->code, (PCRE2_SPTR)text, len, at->from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match,
-                              re->limits);
-        if (got == PCRE2_ERROR_NOMATCH)
-            return 0;
-        if (got < 0)
-            return match_failed(re, got, at->from, err);
-        const size_t *range = pcre2_get_ovector_pointer(match);
+        int found = find(re, room, text, len, at->from, err);
+        if (found <= 0)
+            return found;
+        const size_t *range = pcre2_get_ovector_pointer(room->match);
         *begin = range[0], *end = range[1];
         if (*begin != *end || !at->matched || at->last_end != *end) {
             at->from = at->last_end = *end;
@@ -366,9 +446,7 @@ int regex_next(const struct regex *re, pcre2_match_data *match, const char *text
             return 1;
         }
         /* An empty match where the last one ended: one character further. */
-        at->from++;
-        while (at->from < len && ((unsigned char)text[at->from] & 0xc0) == 0x80)
-            at->from++;
+        at->from = character_from(text, len, at->from + 1);
     }
     return 0;
 }

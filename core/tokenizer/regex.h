@@ -4,11 +4,12 @@
  *
  *     struct regex *re;
  *     if (regex_open(&re, "\\p{L}+|\\s+", "tokenizer.json", &err)) ...
- *     while ((got = regex_next(re, match, text, len, &at, &begin, &end, &err)) > 0)
+ *     struct regex_room *room = regex_room();
+ *     while ((got = regex_next(re, room, text, len, &at, &begin, &end, &err)) > 0)
  *         use(begin, end);
  *
- * Immutable after opening; each thread brings its own match data. A pattern comes from a file: its length, nesting,
- * heap and number of steps are bounded.
+ * Immutable after opening; each text brings its own room. A pattern comes from a file: its length, nesting, heap,
+ * number of steps and time on one text are bounded.
  */
 #ifndef STRATA_TOKENIZER_REGEX_H
 #define STRATA_TOKENIZER_REGEX_H
@@ -18,12 +19,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#ifndef PCRE2_CODE_UNIT_WIDTH
-#define PCRE2_CODE_UNIT_WIDTH 8
-#endif
-#include <pcre2.h>
-
 struct regex;
+struct regex_room;
 
 #define REGEX_GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define REGEX_LLAMA3                                                                                                   \
@@ -38,13 +35,17 @@ int regex_open(struct regex **out, const char *pattern, const char *where, struc
 int regex_open_literal(struct regex **out, const char *text, const char *where, struct err *err);
 void regex_free(struct regex *re); /* NULL is fine */
 
+/* What matching on one text takes, with the time spent on it. NULL without memory. */
+struct regex_room *regex_room(void);
+void regex_room_free(struct regex_room *room); /* NULL is fine */
+
 /* Where the search goes on; zero it before the first call. */
 struct regex_at {
     size_t from, last_end;
     bool matched;
 };
 /* 1: the next match, [*begin, *end) of text; 0: none; negative: error. The text is valid UTF-8. */
-int regex_next(const struct regex *re, pcre2_match_data *match, const char *text, size_t len, struct regex_at *at,
+int regex_next(const struct regex *re, struct regex_room *room, const char *text, size_t len, struct regex_at *at,
                size_t *begin, size_t *end, struct err *err);
 
 #endif

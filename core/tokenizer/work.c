@@ -10,8 +10,8 @@
 int work_start(struct work *w, size_t len, struct err *err)
 {
     w->most = len * GROWTH_MOST + (1 << 16);
-    w->match = pcre2_match_data_create(1, NULL);
-    if (!w->match)
+    w->regex_room = regex_room();
+    if (!w->regex_room)
         return err_nomem(err, "a text's pieces");
     int rc = work_add(w, 0, len, -1, err);
     work_swap(w);
@@ -166,7 +166,7 @@ void work_release(struct work *w)
     free(w->heap);
     free(w->path);
     free(w->letters);
-    pcre2_match_data_free(w->match);
+    regex_room_free(w->regex_room);
 }
 
 int tokens_add(struct tokens *t, int32_t id, uint32_t begin, uint32_t end, struct err *err)

@@ -476,20 +476,20 @@ static const char *const regexes[] = { "\\s+",    "\\d+",    "\\p{L}+", "\\p{Lu}
 static void set_regex_bits(uint16_t *bits, const char *all, const uint32_t *place, size_t len)
 {
     struct err err = { 0 };
-    pcre2_match_data *match = pcre2_match_data_create(1, NULL);
+    struct regex_room *room = regex_room();
     for (size_t k = 0; k < sizeof regexes / sizeof *regexes; k++) {
         struct regex *re = NULL;
         struct regex_at at = { 0, 0, false };
         size_t begin, end;
         int got;
         assert_int_equal(regex_open(&re, regexes[k], "test", &err), 0);
-        while ((got = regex_next(re, match, all, len, &at, &begin, &end, &err)) > 0)
+        while ((got = regex_next(re, room, all, len, &at, &begin, &end, &err)) > 0)
             for (size_t i = begin; i < end; i++)
                 bits[place[i]] |= (uint16_t)(1u << (FIRST_REGEX + k));
         assert_int_equal(got, 0);
         regex_free(re);
     }
-    pcre2_match_data_free(match);
+    regex_room_free(room);
 }
 
 /* NFC of "|" c U+0334 for every character c of a block, in one text; '|' composes with nothing. */

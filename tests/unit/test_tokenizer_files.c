@@ -1,4 +1,5 @@
 /* Tokenizer files that are wrong or hostile: each is refused with a line that says what is wrong, in bounded time. */
+#include "core/base/mem.h"
 #include "tests/unit/make_tokenizer.h"
 
 /* Opening fails with this in its message, which starts with the file's name. */
@@ -200,6 +201,29 @@ static void catastrophic_regexes_end_in_an_error(void **state)
         tokenizer_free(tok);
         strbuf_release(&pre);
     }
+}
+
+/* No match takes many steps, but each looks at the rest of the text, in vain or for the place behind it. */
+static void quadratic_regexes_end_in_an_error(void **state)
+{
+    (void)state;
+    enum { LENGTH = 2000000 };
+    static const char *const patterns[] = { "a*[bc]", "a(?!a*[bc])|a" };
+    char *text = mem_array(LENGTH, 1);
+    assert_non_null(text);
+    memset(text, 'a', LENGTH);
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+        struct strbuf pre = split_json(patterns[i], ISOLATED);
+        struct tokenizer *tok = open_good((struct parts){ .pre = strbuf_text(&pre) });
+        struct tokens t = { 0 };
+        struct err err = { 0 };
+        assert_int_equal(tokenizer_encode(tok, text, LENGTH, SPECIALS_AUTO, &t, &err), ERR_UNSUPPORTED);
+        assert_non_null(strstr(err.msg, "takes too long on this text"));
+        tokens_release(&t);
+        tokenizer_free(tok);
+        strbuf_release(&pre);
+    }
+    free(text);
 }
 
 static void added_tokens_that_are_wrong_are_refused(void **state)
@@ -407,6 +431,7 @@ int main(void)
         cmocka_unit_test(components_that_are_unknown_are_named),
         cmocka_unit_test(regexes_that_engines_read_differently_are_refused),
         cmocka_unit_test(catastrophic_regexes_end_in_an_error),
+        cmocka_unit_test(quadratic_regexes_end_in_an_error),
         cmocka_unit_test(added_tokens_that_are_wrong_are_refused),
         cmocka_unit_test(templates_that_are_wrong_are_refused),
         cmocka_unit_test(deep_nesting_is_refused),
