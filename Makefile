@@ -138,6 +138,8 @@ fuzz: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) build $(FUZZ_SEEDS)
 	@$(MAKE) --no-print-directory -j$$(nproc) CC=clang BUILD=$(BUILD)/fuzz SANITIZE=fuzzer-no-link,address,undefined fuzzers
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
+	@AFL_QUIET=1 $(MAKE) --no-print-directory -j$$(nproc) CC=afl-clang-fast BUILD=$(BUILD)/afl $(BUILD)/afl/tests/fuzz/fuzz_h5
+	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/afl.sh
 
 coverage-programs: build $(TESTS) $(FUZZ_SEEDS)
 

@@ -4,7 +4,7 @@ set -eu
 packages="gcc make pkg-config libc6-dev libopenblas-dev libhdf5-dev hdf5-tools libpcre2-dev libutf8proc-dev
           libjansson-dev libssl-dev libcmocka-dev gnuplot-nox fonts-dejavu-core bats python3 python3-pip unzip"
 [ "${1:-}" = lint ] && packages="$packages clang clang-format clang-tidy cppcheck"
-[ "${1:-}" = fuzz ] && packages="$packages clang libclang-rt-dev llvm"
+[ "${1:-}" = fuzz ] && packages="$packages clang libclang-rt-dev llvm afl++"
 if ! command -v dpkg-query >/dev/null; then
     echo "not a Debian system: install by your own means what corresponds to:" $packages
     exit 0
