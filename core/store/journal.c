@@ -2,7 +2,6 @@
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
-#include "core/base/strbuf.h"
 #include "core/store/lock.h"
 
 #include <fcntl.h>
@@ -17,7 +16,6 @@
 enum { DIGEST = 32, MAGIC = 8, HEAD = MAGIC + DIGEST, SYNC_SECONDS = 2 };
 
 struct journal {
-    struct lock lock;
     char *path;
     int fd;
     unsigned char key[DIGEST];
@@ -102,45 +100,27 @@ static int check_head(struct journal *j, bool resume, struct err *err)
                    j->path);
 }
 
-/* OUTPUT without slashes at its end. */
-static char *name_of(const char *output)
+static int open_file(struct journal *j, const char *output, bool resume, struct err *err)
 {
-    size_t n = strlen(output);
-    char *name = mem_strdup(output);
-    while (name && n > 1 && name[n - 1] == '/')
-        name[--n] = '\0';
-    return name;
-}
-
-static int open_file(struct journal *j, const char *name, bool resume, struct err *err)
-{
-    struct strbuf path = STRBUF_INIT;
-    strbuf_addf(&path, "%s.journal", name);
-    j->path = strbuf_failed(&path) ? NULL : mem_strdup(strbuf_text(&path));
-    strbuf_release(&path);
+    j->path = beside(output, ".journal");
     if (!j->path)
         return err_nomem(err, "a path");
-    int rc = lock_take(&j->lock, name, err);
-    if (rc)
-        return rc;
     j->fd = open(j->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    return j->fd < 0 ? err_errno(err, "%s: cannot create", j->path) : check_head(j, resume, err);
+    int rc = j->fd < 0 ? err_errno(err, "%s: cannot create", j->path) : check_head(j, resume, err);
+    return rc ? rc : file_sync_parent(j->path, err);
 }
 
 int journal_open(struct journal **out, const char *output, const char *key, bool resume, struct err *err)
 {
     struct journal *j = mem_zeroed(1, sizeof *j);
-    char *name = name_of(output);
-    if (!j || !name || !EVP_Digest(key, strlen(key), j->key, NULL, EVP_sha256(), NULL)) {
+    if (!j || !EVP_Digest(key, strlen(key), j->key, NULL, EVP_sha256(), NULL)) {
         free(j);
-        free(name);
         return err_nomem(err, "a journal");
     }
-    j->lock.fd = j->fd = -1;
+    j->fd = -1;
     j->end = HEAD;
     j->synced = time(NULL);
-    int rc = open_file(j, name, resume, err);
-    free(name);
+    int rc = open_file(j, output, resume, err);
     if (rc) /* another run's file is left as it is */
         journal_close(j, true);
     else
@@ -256,7 +236,6 @@ void journal_close(struct journal *j, bool keep)
         fsync(j->fd);
     if (j->fd >= 0)
         close(j->fd);
-    lock_release(&j->lock);
     free(j->path);
     free(j);
 }
