@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/store/lock.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdint.h>
@@ -63,15 +64,21 @@ static bool digest_piece(const struct journal *j, const unsigned char *piece, si
 
 /* --- opening --- */
 
+/* Published, so that the head is whole wherever there is a journal, after a power loss too. */
 static int start_file(struct journal *j, struct err *err)
 {
     unsigned char head[HEAD];
     memcpy(head, "STRATAJ1", MAGIC);
     memcpy(head + MAGIC, j->key, DIGEST);
-    if (ftruncate(j->fd, 0) || !write_all(j->fd, head, HEAD, 0))
-        return err_errno(err, "%s: cannot write", j->path);
+    if (j->fd >= 0)
+        close(j->fd);
+    j->fd = -1;
+    int rc = file_write(j->path, head, HEAD, err);
+    if (rc)
+        return rc;
     j->writing = true;
-    return 0;
+    j->fd = open(j->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    return j->fd < 0 ? err_errno(err, "%s: cannot open", j->path) : 0;
 }
 
 static int check_head(struct journal *j, bool resume, struct err *err)
@@ -82,7 +89,6 @@ static int check_head(struct journal *j, bool resume, struct err *err)
         return err_errno(err, "%s: cannot read", j->path);
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_ARG, "%s: not a regular file: remove it", j->path);
-    /* Killed before there was a piece: nothing to lose. */
     if (st.st_size < HEAD)
         return start_file(j, err);
     if (!read_all(j->fd, head, HEAD, 0) || memcmp(head, "STRATAJ1", MAGIC) != 0)
@@ -92,6 +98,7 @@ static int check_head(struct journal *j, bool resume, struct err *err)
                        j->path);
     if (memcmp(head + MAGIC, j->key, DIGEST) == 0)
         return 0;
+    /* Killed before there was a piece: nothing to lose. */
     if (st.st_size == HEAD)
         return start_file(j, err);
     return err_set(err, ERR_ARG,
@@ -105,9 +112,10 @@ static int open_file(struct journal *j, const char *output, bool resume, struct 
     j->path = beside(output, ".journal");
     if (!j->path)
         return err_nomem(err, "a path");
-    j->fd = open(j->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    int rc = j->fd < 0 ? err_errno(err, "%s: cannot create", j->path) : check_head(j, resume, err);
-    return rc ? rc : file_sync_parent(j->path, err);
+    j->fd = open(j->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (j->fd < 0 && errno == ENOENT)
+        return start_file(j, err);
+    return j->fd < 0 ? err_errno(err, "%s: cannot open", j->path) : check_head(j, resume, err);
 }
 
 int journal_open(struct journal **out, const char *output, const char *key, bool resume, struct err *err)

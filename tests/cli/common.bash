@@ -38,6 +38,12 @@ one_line() {
     [ "$(wc -l <<<"$stderr")" -eq 1 ] && [[ $stderr == "strata: "* ]] || { echo "not one line: $stderr"; return 1; }
 }
 
+# torture KIND [OPTION...]: kills and resumes; KILL_SEED=N repeats a run.
+torture() {
+    python3 "$ROOT/tests/durability/torture.py" --strata "$STRATA" \
+        ${KILL_SEED:+--seed "$KILL_SEED"} "$@"
+}
+
 # check EXPRESSION [FILE]: a true Python expression over d, the JSON in $output (a list where there are several lines of
 # it), and e, the JSON of a file.
 check() {
