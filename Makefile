@@ -10,6 +10,7 @@
 #   NATIVE    1: tune for this very machine; the program may not start elsewhere (0)
 #   PEERS     a Python with torch and transformers, for `make bench`
 #   FUZZ_SECONDS  how long `make fuzz` runs each target  (60)
+#   KILLS     how often `make torture` kills each kind of run  (200)
 
 CC       ?= cc
 PREFIX   ?= /usr/local
@@ -18,6 +19,7 @@ COVERAGE ?= 0
 WERROR   ?= 0
 NATIVE   ?= 0
 FUZZ_SECONDS ?= 60
+KILLS    ?= 200
 BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(NATIVE)),/native)$(if $(filter 1,$(COVERAGE)),/coverage)
 comma    := ,
 VERSION  := 0.1.0
@@ -74,13 +76,14 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test families bench asan tsan coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
+.PHONY: help deps build objects demo test torture families bench asan tsan coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
 	@echo '  demo        trace one fact on a real model, from nothing: installs, builds, fetches, runs'
 	@echo '  test        build and run every test; ends with "N passed, N failed"'
 	@echo '  build       the program ($(STRATA)) and library ($(LIB)), portable, optimised'
+	@echo '  torture     SIGKILL, KILLS=$(KILLS) times each kind of run, and simulated power losses; half an hour'
 	@echo '  deps        install the Debian packages that building and testing need'
 	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
@@ -109,6 +112,13 @@ demo: deps
 test: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS)
 	@BUILD=$(BUILD) STRATA=$(STRATA) tests/run.sh
+
+# What CI does 20 times a kind (tests/cli/kill.bats, sweeps.bats, power_loss.bats); one kind: tests/durability/torture.py.
+torture: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) build
+	@tests/durability/torture.py --strata $(STRATA) --kills $(KILLS) all
+	@tests/durability/power_loss.py --strata $(STRATA) --losses $(KILLS) --size 0.2 dump shards lens csv causal knockout \
+	    heads neurons experiment trace each figures
 
 # The table of what is proven for each family, written by the test that proves it.
 families: deps

@@ -194,6 +194,7 @@ static int run(struct cli *cli, struct err *err)
     struct lens_curves curves = { 0 };
     enum format format;
     int rc = choose_format(cli, &format, err);
+    rc = rc ? rc : output_claim(cli, format == FORMAT_FOLDER, err);
     if (rc)
         return rc;
     rc = select_facts(&s, cli->arguments[0], err);

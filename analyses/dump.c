@@ -1,6 +1,7 @@
 /* strata dump: the sites of every prompt to HDF5, one file or a folder of shards. */
 #include "analyses/cli/fact_options.h"
 #include "analyses/cli/input.h"
+#include "analyses/cli/output.h"
 #include "analyses/cli/progress_bar.h"
 #include "analyses/dump_job.h"
 #include "core/base/file.h"
@@ -481,6 +482,8 @@ static int run(struct cli *cli, struct err *err)
     if (folder)
         job.shard_bytes = (uint64_t)shard_mib << 20;
     /* Before the model is loaded. */
+    if (!rc && !plan_only)
+        rc = output_claim(cli, folder, err);
     if (!rc && !folder && !plan_only)
         rc = stream_look(cli->output, cli->resume, err);
     rc = rc ? rc : open_job(&job, err);

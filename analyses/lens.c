@@ -8,6 +8,7 @@
 #include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/store/lens_file.h"
+#include "core/store/stream_file.h"
 #include "probes/answer_chain.h"
 
 #include <inttypes.h>
@@ -516,6 +517,9 @@ static int run(struct cli *cli, struct err *err)
     struct job job = { .cli = cli };
     enum format format;
     int rc = check(cli, &job.at, &format, err);
+    rc = rc ? rc : output_claim(cli, false, err);
+    if (!rc && format == FORMAT_H5)
+        rc = stream_look(cli->output, cli->resume, err);
     rc = rc ? rc : open_job(&job, err);
     double start = now();
     if (!rc)

@@ -322,7 +322,7 @@ static int check_one(struct cli *cli, struct err *err)
             rc = cli_usage(cli, err, "-o %.200s: give a folder; it gets trace.h5, trace.json and figures", cli->output);
     if (!rc && no_plots && !cli->output)
         rc = cli_usage(cli, err, "--no-plots: there are no plots without -o FOLDER");
-    return rc ? rc : output_look(cli->output, true, err);
+    return rc ? rc : output_claim(cli, true, err);
 }
 
 static int check(struct cli *cli, struct result *result, struct err *err)

@@ -22,15 +22,22 @@ static void on_signal(int signal)
     interrupted = 1;
 }
 
-void cli_catch_signals(void)
+static void stop_at(int signal, int flags)
 {
     /* No SA_RESTART: a read that waits for a terminal or a pipe must end. */
-    struct sigaction stop = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-    struct sigaction ignore = { .sa_handler = SIG_IGN };
+    struct sigaction stop = { .sa_handler = on_signal, .sa_flags = flags }, before;
     sigemptyset(&stop.sa_mask);
+    if (!sigaction(signal, NULL, &before) && before.sa_handler != SIG_IGN)
+        sigaction(signal, &stop, NULL);
+}
+
+void cli_catch_signals(void)
+{
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
     sigemptyset(&ignore.sa_mask);
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
+    stop_at(SIGINT, (int)SA_RESETHAND);
+    stop_at(SIGTERM, (int)SA_RESETHAND);
+    stop_at(SIGHUP, 0); /* comes twice where a terminal is closed: from the kernel and from the shell */
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of write, too */
 }
@@ -224,6 +231,7 @@ int cli_parse(struct cli *cli, const struct command *command, int argc, char **a
 
 void cli_release(struct cli *cli)
 {
+    lock_release(&cli->lock);
     free(cli->command_line);
     free(cli->same_command);
     cli->command_line = cli->same_command = NULL;

@@ -20,6 +20,7 @@
 #include "core/base/err.h"
 #include "core/model/model.h"
 #include "core/runtime/runtime.h"
+#include "core/store/lock.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -75,6 +76,7 @@ struct cli {
     size_t n_arguments;
     char *command_line;      /* "strata lens -m ...", quoted for a shell; for provenance */
     char *same_command;      /* the same without --resume and --quiet: what a resumed run must repeat */
+    struct lock lock;        /* of the output: output_claim */
     struct journal *journal; /* sweep.h; NULL: none. Progress bars carry it to what keeps pieces there */
     bool usage_error;        /* set by cli_usage */
     bool help;               /* --help was given; nothing else is checked then */
@@ -109,7 +111,10 @@ void cli_help_command(const struct command *command, struct strbuf *out);
  */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
-/* SIGINT and SIGTERM set a flag (the second one kills), SIGPIPE becomes an error of write. */
+/*
+ * SIGINT, SIGTERM and SIGHUP set a flag; the second SIGINT or SIGTERM kills. What was ignored at the start, as nohup
+ * and shells do, stays so. SIGPIPE becomes an error of write.
+ */
 void cli_catch_signals(void);
 /* A mapped file that is cut short ends the program with one line that names it, and status 1. */
 void cli_catch_bus_errors(void);
@@ -123,7 +128,7 @@ void cli_note(const struct cli *cli, const char *format, ...) ERR_PRINTF(2, 3);
 /* Says how many bytes of prompts had no token in the vocabulary and were left out, as Hugging Face's tokenizers do; not
  * for 0. */
 void cli_note_dropped(const struct cli *cli, size_t n_bytes);
-/* True after SIGINT or SIGTERM; commands stop cleanly and return ERR_INTERRUPTED. */
+/* True after SIGINT, SIGTERM or SIGHUP; commands stop cleanly and return ERR_INTERRUPTED. */
 bool cli_interrupted(void);
 /* All of text to stdout, flushed; ERR_IO for a closed or full one. */
 int cli_print(const struct strbuf *text, struct err *err);

@@ -2,6 +2,7 @@
 
 #include "core/base/mem.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,8 +50,10 @@ int input_keep(const struct cli *cli, struct err *err)
 int input_open(const struct cli *cli, struct facts **out, struct err *err)
 {
     if (is_stdin(cli)) {
+        bool at_end = feof(stdin);
         clearerr(stdin);
-        if (fseeko(stdin, 0, SEEK_SET))
+        /* A pipe is read once, from where it is; who reads twice keeps it first. */
+        if (fseeko(stdin, 0, SEEK_SET) && (at_end || errno != ESPIPE))
             return err_errno(err, "standard input: cannot read again");
     }
     return facts_open(out, cli->input, err);

@@ -1,7 +1,6 @@
 #include "analyses/cli/output.h"
 
 #include "core/base/file.h"
-#include "core/base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,44 +16,40 @@ int output_format(struct cli *cli, struct err *err)
     const char *extension = cli->output ? file_extension(cli->output) : "";
     if (!strcmp(extension, "json") || !strcmp(extension, "jsonl"))
         cli->json = true;
-    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
-        if (!strcmp(extension, text[i]))
-            return 0;
-    if (cli->json)
-        return 0;
-    return cli_usage(cli, err, "-o %.200s: this command writes .json or .txt", cli->output);
+    bool fits = cli->json;
+    for (size_t i = 0; !fits && i < sizeof text / sizeof *text; i++)
+        fits = !strcmp(extension, text[i]);
+    if (!fits)
+        return cli_usage(cli, err, "-o %.200s: this command writes .json or .txt", cli->output);
+    return output_claim(cli, false, err);
 }
 
-/* The folder that path is in, cut out of it. */
-static const char *parent_of(char *path)
+/* Whether something can be made in the folder of path, or in the nearest one above it that is there. */
+static int look_above(const char *path, bool make_parents)
 {
-    char *slash = strrchr(path, '/');
-    if (!slash)
-        return strcpy(path, ".");
-    slash[slash == path] = '\0';
-    return path;
-}
-
-/* In the folder of path, or the nearest one above it that is there. */
-static int look_above(char *path, bool make_parents, struct stat *st)
-{
-    int rc;
-    do
-        rc = stat(parent_of(path), st);
-    while (rc && errno == ENOENT && make_parents && strcmp(path, ".") && strcmp(path, "/"));
-    if (!rc && !S_ISDIR(st->st_mode)) {
+    struct stat st;
+    char *folder = file_parent(path);
+    while (folder && make_parents && stat(folder, &st) && errno == ENOENT && strcmp(folder, ".")) {
+        char *above = file_parent(folder);
+        free(folder);
+        folder = above;
+    }
+    int rc = folder ? stat(folder, &st) : -1;
+    if (!rc && !S_ISDIR(st.st_mode)) {
         errno = ENOTDIR;
         rc = -1;
     }
-    return rc ? rc : access(path, W_OK | X_OK);
+    rc = rc ? rc : access(folder, W_OK | X_OK);
+    int cause = errno;
+    free(folder);
+    errno = cause;
+    return rc;
 }
 
-int output_look(const char *path, bool folder, struct err *err)
+static int look(const char *path, bool folder, struct err *err)
 {
     const char *task = folder ? "make the folder" : "create";
     struct stat st;
-    if (!path || !strcmp(path, "-"))
-        return 0;
     bool there = !stat(path, &st);
     if (there && folder && !S_ISDIR(st.st_mode))
         return err_set(err, ERR_IO, "%s: is there already and is no folder: choose another output", path);
@@ -62,34 +57,58 @@ int output_look(const char *path, bool folder, struct err *err)
         return err_set(err, ERR_IO, "%s: is a folder: choose another output", path);
     if (there && (folder || !S_ISREG(st.st_mode)))
         return access(path, W_OK) ? err_errno(err, "%s: cannot write", path) : 0;
-    char *name = mem_strdup(path);
+    char *name = beside(path, "");
     if (!name)
         return err_nomem(err, "a path");
-    for (size_t n = strlen(name); folder && n > 1 && name[n - 1] == '/';)
-        name[--n] = '\0';
-    int rc = look_above(name, folder, &st) ? err_errno(err, "%s: cannot %s", path, task) : 0;
+    int rc = look_above(name, folder) ? err_errno(err, "%s: cannot %s", path, task) : 0;
     free(name);
     return rc;
 }
 
-int output_open(struct output *out, const struct cli *cli, struct err *err)
+static bool is_stdout(const char *path)
+{
+    return !path || !strcmp(path, "-");
+}
+
+/* A device or pipe, which several may write to. */
+static bool is_special(const char *path)
 {
     struct stat st;
-    *out = (struct output){ .fd = -1, .path = cli->output };
-    if (!cli->output || !strcmp(cli->output, "-")) {
-        out->path = NULL;
+    return !stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
+static int make_parents(const char *folder, struct err *err)
+{
+    char *name = beside(folder, ""), *parent = name ? file_parent(name) : NULL;
+    int rc = parent ? file_make_folder(parent, err) : err_nomem(err, "a path");
+    free(name);
+    free(parent);
+    return rc;
+}
+
+int output_claim(struct cli *cli, bool folder, struct err *err)
+{
+    const char *path = cli->output;
+    if (is_stdout(path) || cli->lock.path)
         return 0;
-    }
-    bool special = !stat(out->path, &st) && !S_ISREG(st.st_mode);
-    if (!special) {
-        struct strbuf name = STRBUF_INIT;
-        strbuf_addf(&name, "%s.partial", out->path);
-        if (strbuf_failed(&name)) {
-            strbuf_release(&name);
-            return err_nomem(err, "a path");
-        }
-        out->partial = name.data;
-    }
+    int rc = look(path, folder, err);
+    if (rc || is_special(path))
+        return rc;
+    rc = folder ? make_parents(path, err) : 0;
+    return rc ? rc : lock_take(&cli->lock, path, err);
+}
+
+int output_open(struct output *out, struct cli *cli, struct err *err)
+{
+    *out = (struct output){ .fd = -1 };
+    if (is_stdout(cli->output))
+        return 0;
+    int rc = output_claim(cli, false, err);
+    if (rc)
+        return rc;
+    out->path = cli->output;
+    if (!is_special(out->path) && !(out->partial = file_with_suffix(out->path, ".partial")))
+        return err_nomem(err, "a path");
     out->fd = open(out->partial ? out->partial : out->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     return out->fd < 0 ? err_errno(err, "%s: cannot write", out->path) : 0;
 }
@@ -114,12 +133,10 @@ int output_add(struct output *out, struct strbuf *text, struct err *err)
 int output_close(struct output *out, int rc, struct err *err)
 {
     if (out->fd >= 0) {
-        if (!rc && out->partial && fsync(out->fd))
-            rc = err_errno(err, "%s: cannot write", out->path);
         if (close(out->fd) && !rc)
             rc = err_errno(err, "%s: cannot write", out->path);
-        if (!rc && out->partial && rename(out->partial, out->path))
-            rc = err_errno(err, "%s: cannot rename %s to it", out->path, out->partial);
+        if (!rc && out->partial)
+            rc = file_publish(out->partial, out->path, err);
         if (rc && rc != ERR_INTERRUPTED && out->partial)
             remove(out->partial);
     }

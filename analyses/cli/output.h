@@ -19,14 +19,15 @@ struct output {
     char *partial; /* owned; NULL where the path itself is written */
 };
 
-/* A -o name that ends in .json or .jsonl asks for JSON (sets cli->json); other known extensions are refused. */
+/* A -o name that ends in .json or .jsonl asks for JSON (sets cli->json); other extensions are refused. Claims it. */
 int output_format(struct cli *cli, struct err *err);
 /*
- * Before long work: ERR_IO where PATH, a folder or a file, could not be made there afterwards. NULL and "-" are
- * standard output.
+ * Before long work, and before looking at what is there: ERR_IO where -o, a folder or a file, could not be made
+ * afterwards, or where another process is writing it. It is this run's until cli_release. Once is enough; not for
+ * standard output, devices and pipes.
  */
-int output_look(const char *path, bool folder, struct err *err);
-int output_open(struct output *out, const struct cli *cli, struct err *err);
+int output_claim(struct cli *cli, bool folder, struct err *err);
+int output_open(struct output *out, struct cli *cli, struct err *err);
 int output_add(struct output *out, struct strbuf *text, struct err *err);
 /*
  * Completes the file where rc is 0, leaves PATH.partial after an interruption, else removes it. Returns rc unless that

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "analyses/plot/gnuplot.h"
 
+#include "core/base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -80,7 +82,7 @@ static int judge(int status, const char *folder, const char *script, const char 
 /* Not fork: that would copy the page tables of all weights, which takes a tenth of a second each. */
 static int spawn(pid_t *child, const char *folder, const char *script, int message_fd)
 {
-    char *const argv[] = { "gnuplot", "-d", (char *)script, NULL };
+    char *const argv[] = { "gnuplot", "-d", "-e", "draft='" FILE_DRAFT "'", (char *)script, NULL };
     posix_spawn_file_actions_t actions;
     int rc = posix_spawn_file_actions_init(&actions);
     if (rc)

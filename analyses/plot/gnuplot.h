@@ -7,7 +7,8 @@
  *     rc = rc ? rc : gnuplot_wait(&job, 120, &err);
  *     if (rc) puts(err.msg);                                  // what gnuplot said, or that it is not installed
  *
- * The child's standard input and output are /dev/null; its messages end in
+ * The script sees the variable `draft`, which belongs behind the names of files
+ * that are published afterwards. The child's standard input and output are /dev/null; its messages end in
  * *err. Unix only (posix_spawn). Not for scripts from strangers: gnuplot can
  * run programs, so quoting is the writer's duty (analyses/plot/plot.h).
  */

@@ -36,6 +36,7 @@ void plot_begin(struct plot *p, const struct plot_target *to, const char *about)
                 "# Redraw with `gnuplot %s.gp` in this folder; the numbers are in %s.dat.\n"
                 "name = '%s'\n"
                 "data = name.'.dat'\n"
+                "if (!exists('draft')) draft = ''\n"
                 "font = 'DejaVu Sans'\n"
                 "font_size = 14\n"
                 "title = ",
@@ -76,7 +77,7 @@ void plot_draw(struct plot *p)
                 "        set terminal png truecolor noenhanced size width, height font size(font_size)\n"
                 "    }\n"
                 "}\n"
-                "set output name.'.'.format\n"
+                "set output name.'.'.format.draft\n"
                 "set label 1 title at screen 0.5, screen 1 - 28.0 / height center noenhanced font size(23)\n"
                 "set label 2 subtitle at screen 0.5, screen 1 - 58.0 / height center noenhanced font size(15) "
                 "textcolor rgb '#555555'\n\n",
@@ -102,9 +103,9 @@ static char *file_path(const struct plot_target *to, const char *extension)
 /* Pictures of other numbers must not stay beside new data, nor half a picture after a failure. */
 static int remove_pictures(const struct plot_target *to, struct err *err)
 {
-    static const char *const extensions[] = { "svg", "png" };
-    for (size_t i = 0; i < 2; i++) {
-        char *path = file_path(to, extensions[i]);
+    static const char *const names[] = { "svg", "png", "svg" FILE_DRAFT, "png" FILE_DRAFT };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = file_path(to, names[i]);
         if (!path)
             return err_nomem(err, "file name of a figure");
         int rc = unlink(path) && errno != ENOENT ? err_errno(err, "%s: cannot replace the old picture", path) : 0;
@@ -113,6 +114,25 @@ static int remove_pictures(const struct plot_target *to, struct err *err)
             return rc;
     }
     return 0;
+}
+
+/* What gnuplot drew, under its name. */
+static int publish_pictures(const struct plot_target *to, struct err *err)
+{
+    static const char *const formats[] = { "svg", "png" };
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof formats / sizeof *formats; i++) {
+        char *path = file_path(to, formats[i]), *draft = path ? file_with_suffix(path, FILE_DRAFT) : NULL;
+        if (!draft)
+            rc = err_nomem(err, "file name of a figure");
+        else if (!file_exists(draft))
+            rc = err_set(err, ERR_CHECK, "%s: not drawn, gnuplot said nothing and made no such file", path);
+        else
+            rc = file_publish(draft, path, err);
+        free(draft);
+        free(path);
+    }
+    return rc;
 }
 
 static int write_text(const struct plot_target *to, const char *extension, const struct strbuf *text, struct err *err)
@@ -162,11 +182,14 @@ int plots_wait(struct plots *plots, struct err *err)
     int drawn = 0;
     for (size_t i = 0; i < plots->n; i++) {
         struct running_plot *r = plots->running[i];
+        const struct plot_target to = { .folder = r->folder, .name = r->name };
         struct err ignored;
         if (!r->rc)
             r->rc = gnuplot_wait(&r->job, r->seconds, &r->err);
+        if (!r->rc)
+            r->rc = publish_pictures(&to, &r->err);
         if (r->rc) {
-            remove_pictures(&(struct plot_target){ .folder = r->folder, .name = r->name }, &ignored);
+            remove_pictures(&to, &ignored);
             /* The first one tells enough. */
             drawn = drawn ? drawn : (*err = r->err, PLOT_NOT_DRAWN);
         }

@@ -1,7 +1,9 @@
 /*
  * Figures as text first: NAME.dat (columns with a header line) and NAME.gp (a
  * gnuplot script that its reader may restyle), then NAME.svg and NAME.png from
- * them. `gnuplot NAME.gp` inside the folder redraws. The ready-made figures
+ * them. `gnuplot NAME.gp` inside the folder redraws. They could be drawn again,
+ * but a page that names them must not show half of one, so that they are
+ * published like every output (file.h): 2.8 ms a file. The ready-made figures
  * are in analyses/plot/figures.h; this is what they are made of:
  *
  *     const struct plot_target to = { .folder = "out", .name = "rank", .title = "Rank", .subtitle = "n = 3" };

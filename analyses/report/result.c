@@ -60,7 +60,7 @@ int result_choose(struct result *out, const struct result_kind *kind, struct cli
     if (cli->output && !strcmp(file_extension(cli->output), "json"))
         cli->json = true;
     *out = (struct result){ .kind = kind, .cli = cli, .format = (enum result_format)format, .no_plots = no_plots };
-    return output_look(cli->output, format == RESULT_FOLDER, err);
+    return output_claim(cli, format == RESULT_FOLDER, err);
 }
 
 /* --- HDF5 --- */
@@ -78,21 +78,20 @@ struct provenance result_provenance(const struct cli *cli, const struct model *m
 
 int result_h5(const char *path, const struct provenance *p, result_put *put, const void *report, struct err *err)
 {
-    struct strbuf partial = STRBUF_INIT;
+    char *draft = file_with_suffix(path, FILE_DRAFT);
     struct h5_file f;
-    strbuf_addf(&partial, "%s.partial", path);
-    int rc = strbuf_failed(&partial) ? err_nomem(err, "a path") : h5_create(&f, strbuf_text(&partial), err);
+    if (!draft)
+        return err_nomem(err, "a path");
+    int rc = h5_create(&f, draft, err);
     if (!rc) {
         rc = provenance_write(&f, p, true, err);
         rc = rc ? rc : put(report, &f, err);
         rc = h5_close(&f, rc, err);
-        rc = rc ? rc : file_sync(partial.data, err);
-        if (!rc && rename(partial.data, path))
-            rc = err_errno(err, "%s: cannot rename %s to it", path, partial.data);
+        rc = rc ? rc : file_publish(draft, path, err);
         if (rc)
-            remove(partial.data);
+            remove(draft);
     }
-    strbuf_release(&partial);
+    free(draft);
     return rc;
 }
 

@@ -90,34 +90,36 @@ static int write_all(int fd, const void *data, size_t size)
     return 0;
 }
 
+/*
+ * The order makes it hold: without the first fsync the new name may reach the disk before the bytes, and without the
+ * second it may be gone although the run has said that it is done, and removed what it could go on from.
+ */
+int file_publish(const char *draft, const char *path, struct err *err)
+{
+    int rc = file_sync(draft, err);
+    if (rc)
+        return rc;
+    if (rename(draft, path))
+        return err_errno(err, "%s: cannot rename %s to it", path, file_base_name(draft));
+    return file_sync_parent(path, err);
+}
+
 int file_write(const char *path, const void *data, size_t size, struct err *err)
 {
-    char temp[PATH_MAX];
-    const char *op = "create";
-    int fd = -1;
-    if (snprintf(temp, sizeof temp, "%s.tmp-%ld", path, (long)getpid()) >= (int)sizeof temp)
-        return err_set(err, ERR_IO, "%s: the path is too long", path);
-    fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        goto fail;
-    op = "write";
-    if (write_all(fd, data, size) || fsync(fd))
-        goto fail;
-    op = "close";
-    int closed = close(fd);
-    fd = -1;
-    if (closed)
-        goto fail;
-    op = "rename";
-    if (rename(temp, path))
-        goto fail;
-    return file_sync_parent(path, err);
-fail:
-    err_errno(err, "%s: cannot %s", path, op);
-    if (fd >= 0)
-        close(fd);
-    unlink(temp);
-    return ERR_IO;
+    char *draft = file_with_suffix(path, FILE_DRAFT);
+    if (!draft)
+        return err_nomem(err, "a path");
+    int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int rc = fd < 0 ? err_errno(err, "%s: cannot create", path) : 0;
+    if (!rc && write_all(fd, data, size))
+        rc = err_errno(err, "%s: cannot write", path);
+    if (fd >= 0 && close(fd) && !rc)
+        rc = err_errno(err, "%s: cannot close", path);
+    rc = rc ? rc : file_publish(draft, path, err);
+    if (rc && fd >= 0)
+        unlink(draft);
+    free(draft);
+    return rc;
 }
 
 int file_make_folder(const char *path, struct err *err)
@@ -132,8 +134,11 @@ int file_make_folder(const char *path, struct err *err)
             continue;
         char kept = partial[i];
         partial[i] = '\0';
-        if (mkdir(partial, 0777) && errno != EEXIST)
+        bool made = !mkdir(partial, 0777);
+        if (!made && errno != EEXIST)
             return err_errno(err, "%s: cannot make the folder", partial);
+        if (made && file_sync_parent(partial, err))
+            return ERR_IO;
         partial[i] = kept;
     }
     if (!file_is_folder(path))
@@ -154,14 +159,25 @@ int file_sync(const char *path, struct err *err)
 
 int file_sync_parent(const char *path, struct err *err)
 {
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    if (n >= sizeof folder)
-        return err_set(err, ERR_IO, "%s: the path is too long", path);
-    memcpy(folder, path, n);
-    folder[n] = '\0';
-    return file_sync(n ? folder : slash ? "/" : ".", err);
+    char *parent = file_parent(path);
+    if (!parent)
+        return err_nomem(err, "a path");
+    /* One may write into a folder that one may not read; that cannot be flushed. */
+    int rc = access(parent, R_OK) ? 0 : file_sync(parent, err);
+    free(parent);
+    return rc;
+}
+
+char *file_parent(const char *path)
+{
+    char *parent = mem_strdup(path), *slash = parent ? strrchr(parent, '/') : NULL;
+    if (slash)
+        slash[slash == parent] = '\0';
+    else if (parent) {
+        free(parent);
+        parent = mem_strdup(".");
+    }
+    return parent;
 }
 
 char *file_join(const char *folder, const char *name)
@@ -176,6 +192,17 @@ char *file_join(const char *folder, const char *name)
         memcpy(path + a + 1, name, b + 1);
     }
     return path;
+}
+
+char *file_with_suffix(const char *path, const char *suffix)
+{
+    size_t n = strlen(path), m = strlen(suffix) + 1;
+    char *out = mem_array(n + m, 1);
+    if (out) {
+        memcpy(out, path, n);
+        memcpy(out + n, suffix, m);
+    }
+    return out;
 }
 
 const char *file_base_name(const char *path)

@@ -1,5 +1,5 @@
 /*
- * Files as read-only bytes, and small files written durably.
+ * Files as read-only bytes, and files that appear whole and to stay.
  *
  *     struct file_map map;
  *     if (file_map_open(&map, path, &err)) ...
@@ -33,17 +33,26 @@ bool file_exists(const char *path);
 bool file_is_folder(const char *path);
 
 /*
- * Writes a whole small file: temporary name in the same folder, fsync, rename,
- * fsync of the folder. The final name never holds half a file.
+ * Every output of Strata comes under its name here and nowhere else: it is made
+ * under another name of the same folder, the draft, and then published. At any
+ * moment, of a kill or a power loss too, PATH is whole: the old file, the new
+ * one or none; and it is the new one once this has returned.
  */
+int file_publish(const char *draft, const char *path, struct err *err);
+/* What is added to PATH for a draft that nobody reads; what a killed run left is written over by the next. */
+#define FILE_DRAFT ".tmp"
+/* Writes and publishes a whole small file. */
 int file_write(const char *path, const void *data, size_t size, struct err *err);
-/* mkdir, together with missing parents; an existing folder is fine. */
+/* mkdir, together with missing parents, to the disk; an existing folder is fine. */
 int file_make_folder(const char *path, struct err *err);
 /* fsync of a file (or folder) by path, and of the folder that holds path. */
 int file_sync(const char *path, struct err *err);
 int file_sync_parent(const char *path, struct err *err);
-/* folder + "/" + name; caller frees; NULL when out of memory. */
+/* folder + "/" + name, path + suffix; caller frees; NULL when out of memory. */
 char *file_join(const char *folder, const char *name);
+char *file_with_suffix(const char *path, const char *suffix);
+/* The folder that holds path, "." or "/" where it names none; caller frees; NULL when out of memory. */
+char *file_parent(const char *path);
 /* The part after the last '/', borrowed. */
 const char *file_base_name(const char *path);
 /* The extension without its dot ("h5"), "" where there is none; borrowed. */

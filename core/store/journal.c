@@ -2,9 +2,9 @@
 
 #include "core/base/file.h"
 #include "core/base/mem.h"
-#include "core/base/strbuf.h"
 #include "core/store/lock.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdint.h>
@@ -17,7 +17,6 @@
 enum { DIGEST = 32, MAGIC = 8, HEAD = MAGIC + DIGEST, SYNC_SECONDS = 2 };
 
 struct journal {
-    struct lock lock;
     char *path;
     int fd;
     unsigned char key[DIGEST];
@@ -65,15 +64,21 @@ static bool digest_piece(const struct journal *j, const unsigned char *piece, si
 
 /* --- opening --- */
 
+/* Published, so that the head is whole wherever there is a journal, after a power loss too. */
 static int start_file(struct journal *j, struct err *err)
 {
     unsigned char head[HEAD];
     memcpy(head, "STRATAJ1", MAGIC);
     memcpy(head + MAGIC, j->key, DIGEST);
-    if (ftruncate(j->fd, 0) || !write_all(j->fd, head, HEAD, 0))
-        return err_errno(err, "%s: cannot write", j->path);
+    if (j->fd >= 0)
+        close(j->fd);
+    j->fd = -1;
+    int rc = file_write(j->path, head, HEAD, err);
+    if (rc)
+        return rc;
     j->writing = true;
-    return 0;
+    j->fd = open(j->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    return j->fd < 0 ? err_errno(err, "%s: cannot open", j->path) : 0;
 }
 
 static int check_head(struct journal *j, bool resume, struct err *err)
@@ -84,7 +89,6 @@ static int check_head(struct journal *j, bool resume, struct err *err)
         return err_errno(err, "%s: cannot read", j->path);
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_ARG, "%s: not a regular file: remove it", j->path);
-    /* Killed before there was a piece: nothing to lose. */
     if (st.st_size < HEAD)
         return start_file(j, err);
     if (!read_all(j->fd, head, HEAD, 0) || memcmp(head, "STRATAJ1", MAGIC) != 0)
@@ -94,6 +98,7 @@ static int check_head(struct journal *j, bool resume, struct err *err)
                        j->path);
     if (memcmp(head + MAGIC, j->key, DIGEST) == 0)
         return 0;
+    /* Killed before there was a piece: nothing to lose. */
     if (st.st_size == HEAD)
         return start_file(j, err);
     return err_set(err, ERR_ARG,
@@ -102,45 +107,28 @@ static int check_head(struct journal *j, bool resume, struct err *err)
                    j->path);
 }
 
-/* OUTPUT without slashes at its end. */
-static char *name_of(const char *output)
+static int open_file(struct journal *j, const char *output, bool resume, struct err *err)
 {
-    size_t n = strlen(output);
-    char *name = mem_strdup(output);
-    while (name && n > 1 && name[n - 1] == '/')
-        name[--n] = '\0';
-    return name;
-}
-
-static int open_file(struct journal *j, const char *name, bool resume, struct err *err)
-{
-    struct strbuf path = STRBUF_INIT;
-    strbuf_addf(&path, "%s.journal", name);
-    j->path = strbuf_failed(&path) ? NULL : mem_strdup(strbuf_text(&path));
-    strbuf_release(&path);
+    j->path = beside(output, ".journal");
     if (!j->path)
         return err_nomem(err, "a path");
-    int rc = lock_take(&j->lock, name, err);
-    if (rc)
-        return rc;
-    j->fd = open(j->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    return j->fd < 0 ? err_errno(err, "%s: cannot create", j->path) : check_head(j, resume, err);
+    j->fd = open(j->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (j->fd < 0 && errno == ENOENT)
+        return start_file(j, err);
+    return j->fd < 0 ? err_errno(err, "%s: cannot open", j->path) : check_head(j, resume, err);
 }
 
 int journal_open(struct journal **out, const char *output, const char *key, bool resume, struct err *err)
 {
     struct journal *j = mem_zeroed(1, sizeof *j);
-    char *name = name_of(output);
-    if (!j || !name || !EVP_Digest(key, strlen(key), j->key, NULL, EVP_sha256(), NULL)) {
+    if (!j || !EVP_Digest(key, strlen(key), j->key, NULL, EVP_sha256(), NULL)) {
         free(j);
-        free(name);
         return err_nomem(err, "a journal");
     }
-    j->lock.fd = j->fd = -1;
+    j->fd = -1;
     j->end = HEAD;
     j->synced = time(NULL);
-    int rc = open_file(j, name, resume, err);
-    free(name);
+    int rc = open_file(j, output, resume, err);
     if (rc) /* another run's file is left as it is */
         journal_close(j, true);
     else
@@ -256,7 +244,6 @@ void journal_close(struct journal *j, bool keep)
         fsync(j->fd);
     if (j->fd >= 0)
         close(j->fd);
-    lock_release(&j->lock);
     free(j->path);
     free(j);
 }

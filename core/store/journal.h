@@ -17,14 +17,18 @@
  * result of a resumed run is that of an uninterrupted one, bit by bit.
  *
  * File: "STRATAJ1", SHA-256 of the key; then a piece each: its size (8 bytes),
- * its bytes, SHA-256 of key, number, size and bytes. A piece goes to the file
- * in one write when it is finished (a killed process loses the one at hand) and
- * to the disk every few seconds. What a kill, a full disk or a fault left
- * behind the last whole piece is cut off and computed again.
+ * its bytes, SHA-256 of key, number, size and bytes.
+ *
+ * Promise. A piece goes to the file in one write when it is finished: a killed
+ * process loses the one at hand. It goes to the disk with the first piece that
+ * is finished 2 s after the last flush, and when the journal is closed: a power
+ * loss takes what was finished since. What a kill, a power loss, a full disk or
+ * a fault left behind the last whole piece is cut off and computed again.
  *
  * key: whatever determines the numbers: command, model, input, options. A
  * journal of another key is refused (ERR_ARG), as is one without `resume`. The
- * output's lock (lock.h) is held meanwhile. A NULL journal keeps nothing.
+ * caller holds the output's lock (lock.h) meanwhile, and closes the journal with
+ * keep = false after the result is published. A NULL journal keeps nothing.
  * Numbers are as in memory: a journal is for the machine that wrote it.
  */
 #ifndef STRATA_STORE_JOURNAL_H

@@ -2,10 +2,15 @@
  * One writer per output: a lock that dies with its process.
  *
  *     struct lock lock;
- *     if (lock_take(&lock, "dump.h5", &err))      // "dump.h5.lock" beside it; ERR_IO when another process keeps it
- * (0.5 s) return err.code; lock_release(&lock);
+ *     if (lock_take(&lock, "dump.h5", &err))      // "dump.h5.lock" beside it
+ *         return err.code;                        // ERR_IO when another process keeps it (0.5 s)
+ *     ... look what is there, write it ...
+ *     lock_release(&lock);
  *
- * The file is removed on release; a killed process leaves an empty one, which the next run takes over.
+ * Whoever writes takes it first, before looking at what another process may
+ * have left or be about to finish, and keeps it until all is published. The
+ * file is removed on release; a killed process leaves an empty one, which the
+ * next run takes over. The lock is flock(2)'s.
  */
 #ifndef STRATA_STORE_LOCK_H
 #define STRATA_STORE_LOCK_H
@@ -17,7 +22,14 @@ struct lock {
     char *path; /* owned */
 };
 
+/* Also of a folder. */
 int lock_take(struct lock *lock, const char *output, struct err *err);
 void lock_release(struct lock *lock); /* safe when not held */
+
+/*
+ * OUTPUT.suffix, the name of what is kept while an output is made: beside a file or folder (a slash at the end is no
+ * part of its name), or in a folder that stands where one may not write. The caller frees; NULL when out of memory.
+ */
+char *beside(const char *output, const char *suffix);
 
 #endif

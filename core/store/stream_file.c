@@ -12,17 +12,6 @@
 
 /* --- opening --- */
 
-static char *with_suffix(const char *path, const char *suffix)
-{
-    size_t n = strlen(path), m = strlen(suffix) + 1;
-    char *out = mem_array(n + m, 1);
-    if (out) {
-        memcpy(out, path, n);
-        memcpy(out + n, suffix, m);
-    }
-    return out;
-}
-
 static int look(struct stream_file *s, bool resume, struct err *err)
 {
     if (file_exists(s->path)) {
@@ -41,10 +30,10 @@ static int look(struct stream_file *s, bool resume, struct err *err)
 
 static int init(struct stream_file *s, const char *path, struct err *err)
 {
-    *s = (struct stream_file){ .fd = -1, .lock.fd = -1 };
+    *s = (struct stream_file){ .fd = -1 };
     s->path = mem_strdup(path);
-    s->partial = with_suffix(path, ".partial");
-    s->starting = with_suffix(path, ".starting");
+    s->partial = file_with_suffix(path, ".partial");
+    s->starting = file_with_suffix(path, ".starting");
     return !s->path || !s->partial || !s->starting ? err_nomem(err, "a path") : 0;
 }
 
@@ -70,7 +59,6 @@ int stream_open(struct stream_file **out, const char *path, bool resume, struct 
     if (!s)
         return err_nomem(err, "an output file");
     int rc = init(s, path, err);
-    rc = rc ? rc : lock_take(&s->lock, path, err);
     rc = rc ? rc : look(s, resume, err);
     if (rc)
         stream_close(s, NULL);
@@ -97,8 +85,9 @@ int stream_declare(struct stream_file *s, const struct stream_spec *spec, size_t
     c->spec.name = mem_strdup(spec->name);
     if (!c->spec.name)
         return err_nomem(err, "a dataset's name");
-    s->n_columns++;
-    *id = s->n_columns - 1;
+    if (c->spec.known && c->spec.axis == 0)
+        s->record = s->n_columns;
+    *id = s->n_columns++;
     return c->spec.known ? spool_open(&c->spool, spec->type, s->path, err) : 0;
 }
 
@@ -124,36 +113,55 @@ static int measure(struct stream_file *s, struct err *err)
 
 /* --- running --- */
 
-static int move_extents(struct stream_file *s, bool known, const uint64_t *counts, const char *path, struct err *err)
+static const char *name_now(const struct stream_file *s)
+{
+    return s->named ? s->partial : s->starting;
+}
+
+static int move_extent(struct stream_file *s, const struct column *c, const uint64_t *counts, struct err *err)
+{
+    return extent_set(s->fd, &c->extent, column_items(c, counts), name_now(s), err);
+}
+
+/* Of all columns but the record: rows of numbers first. */
+static int move_extents(struct stream_file *s, const uint64_t *counts, struct err *err)
 {
     int rc = 0;
-    for (size_t i = 0; !rc && i < s->n_columns; i++)
-        if (s->columns[i].spec.known == known)
-            rc = extent_set(s->fd, &s->columns[i].extent, column_items(&s->columns[i], counts), path, err);
+    for (int known = 0; known < 2; known++)
+        for (size_t i = 0; !rc && i < s->n_columns; i++)
+            if (s->columns[i].spec.known == known && i != s->record)
+                rc = move_extent(s, &s->columns[i], counts, err);
     return rc;
 }
 
-/* On the queue's thread. */
+static int flush(struct stream_file *s, struct err *err)
+{
+    return fdatasync(s->fd) ? err_errno(err, "%s: cannot flush to disk", name_now(s)) : 0;
+}
+
+/*
+ * On the queue's thread. A kill leaves what was written up to then, in this order; a power loss may leave any of what
+ * was not flushed. So the disk has the numbers before an extent shows them, all else before the record counts them, and
+ * the record before this returns, which is what stream_file.h promises.
+ */
 static int commit(void *arg, const uint64_t counts[STREAM_MAX_AXES], struct err *err)
 {
     struct stream_file *s = arg;
-    const char *path = s->named ? s->partial : s->starting;
-    if (fdatasync(s->fd))
-        return err_errno(err, "%s: cannot flush to disk", path);
-    int rc = move_extents(s, false, counts, path, err);
-    if (!rc)
-        rc = move_extents(s, true, counts, path, err);
+    int rc = flush(s, err);
+    rc = rc ? rc : move_extents(s, counts, err);
+    rc = rc ? rc : flush(s, err);
+    rc = rc ? rc : move_extent(s, &s->columns[s->record], counts, err);
+    rc = rc ? rc : flush(s, err);
     if (rc || s->named)
         return rc;
-    if (rename(s->starting, s->partial))
-        return err_errno(err, "%s: cannot rename to %s", s->starting, file_base_name(s->partial));
-    s->named = true;
-    return file_sync_parent(s->partial, err);
+    rc = file_publish(s->starting, s->partial, err);
+    s->named = !rc;
+    return rc;
 }
 
 static int run(struct stream_file *s, double flush_seconds, struct err *err)
 {
-    const char *path = s->named ? s->partial : s->starting;
+    const char *path = name_now(s);
     s->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (s->fd < 0)
         return err_errno(err, "%s: cannot open", path);
@@ -173,12 +181,10 @@ int stream_start(struct stream_file *s, const uint64_t *lengths, int n_axes, con
         return rc;
     if (s->state == STREAM_COMPLETE)
         return stream_layout_check(s, s->path, hooks, err);
-    if (s->state == STREAM_PARTIAL)
-        rc = stream_layout_check(s, s->partial, hooks, err);
-    else
-        rc = stream_layout_create(s, hooks, err);
+    s->begun = s->state == STREAM_NEW;
+    rc = s->begun ? stream_layout_create(s, hooks, err) : stream_layout_check(s, s->partial, hooks, err);
     if (!rc)
-        rc = stream_layout_find(s, s->named ? s->partial : s->starting, err);
+        rc = stream_layout_find(s, name_now(s), err);
     return rc ? rc : run(s, flush_seconds, err);
 }
 
@@ -262,11 +268,7 @@ int stream_finish(struct stream_file *s, struct err *err)
     if (!rc)
         rc = stream_layout_complete(s->partial, err);
     if (!rc)
-        rc = file_sync(s->partial, err);
-    if (!rc && rename(s->partial, s->path))
-        rc = err_errno(err, "%s: cannot rename to %s", s->partial, file_base_name(s->path));
-    if (!rc)
-        rc = file_sync_parent(s->path, err);
+        rc = file_publish(s->partial, s->path, err);
     if (!rc)
         s->state = STREAM_COMPLETE;
     return rc;
@@ -278,14 +280,13 @@ int stream_close(struct stream_file *s, struct err *err)
         return 0;
     int rc = stop(s, err);
     /* Nothing in it can be read: the first commit did not come. */
-    if (s->state == STREAM_NEW && !s->named && s->starting && s->lock.fd >= 0)
+    if (s->begun && !s->named)
         unlink(s->starting);
     for (size_t i = 0; i < s->n_columns; i++) {
         spool_close(&s->columns[i].spool);
         free((void *)(uintptr_t)s->columns[i].spec.name);
     }
     free(s->columns);
-    lock_release(&s->lock);
     release_paths(s);
     free(s);
     return rc;

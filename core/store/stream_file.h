@@ -5,9 +5,16 @@
  * before the run (a first pass over the facts), and with them every size. The
  * file is created with all datasets in full, closed by HDF5, and from then on
  * only plain writes at known offsets touch it, by one thread (write_queue.h):
- * rows of numbers; at a commit fsync, then the extents of the rows, then those
- * of the known columns in the order of their declaration, 8 bytes each. Declare
- * what counts the whole (/prompts/...) last: its extent says what is complete.
+ * rows of numbers; at a commit the extents of the rows, then those of the known
+ * columns in the order of their declaration, 8 bytes each. The last known
+ * column of axis 0 (/prompts/id) is the record: its extent says what is whole.
+ *
+ * Promise. After SIGKILL at any moment the partial file opens and holds every
+ * commit whose record was moved. After a power loss it holds at least the last
+ * commit that returned (fsync before each step, stream_file.c); of the one that
+ * was under way, datasets may be ahead of the record, never behind it. Three
+ * fdatasync a commit took 9.2 ms where one took 7.7 (1 MiB, ext4 on a virtual
+ * disk), every flush_seconds.
  *
  *     enum { PROMPTS, ROWS };
  *     struct stream_file *s;
@@ -28,11 +35,12 @@
  *
  * Names: out.h5.starting before the first commit (HDF5 refuses contiguous data
  * of no rows, so no reader may meet it), out.h5.partial after it, out.h5 when
- * complete; out.h5.lock while a process writes. An existing out.h5 or
- * out.h5.partial is refused; with `resume` the partial is continued, and a
- * complete file is checked and left alone. Axis 0 counts what is resumed.
+ * complete. An existing out.h5 or out.h5.partial is refused; with `resume` the
+ * partial is continued, and a complete file is checked and left alone. Axis 0
+ * counts what is resumed.
  *
- * One thread at a time.
+ * One thread at a time, and one process: the caller holds the output's lock
+ * (lock.h).
  */
 #ifndef STRATA_STORE_STREAM_FILE_H
 #define STRATA_STORE_STREAM_FILE_H
@@ -62,7 +70,7 @@ struct stream_hooks {
 struct stream_file;
 /* ERR_ARG for a file that is in the way, before long work; stream_open looks again. */
 int stream_look(const char *path, bool resume, struct err *err);
-/* Takes the lock; ERR_ARG for a file that is in the way. */
+/* ERR_ARG for a file that is in the way. */
 int stream_open(struct stream_file **out, const char *path, bool resume, struct err *err);
 int stream_declare(struct stream_file *s, const struct stream_spec *spec, size_t *id, struct err *err);
 int stream_put(struct stream_file *s, size_t id, uint64_t n, const void *data, struct err *err);

@@ -3,7 +3,6 @@
 #define STRATA_STORE_STREAM_INTERNAL_H
 
 #include "core/store/extent.h"
-#include "core/store/lock.h"
 #include "core/store/spool.h"
 #include "core/store/stream_file.h"
 
@@ -19,14 +18,15 @@ struct column {
 enum stream_state { STREAM_NEW, STREAM_PARTIAL, STREAM_COMPLETE };
 
 struct stream_file {
-    struct lock lock;
     char *path, *partial, *starting; /* owned */
     enum stream_state state;
     struct column *columns;
     size_t n_columns, capacity;
+    size_t record; /* the column whose extent says what is whole */
     uint64_t lengths[STREAM_MAX_AXES], marked[STREAM_MAX_AXES], done;
     int n_axes;
     int fd;     /* -1: not running */
+    bool begun; /* the starting file is of this run */
     bool named; /* the file has its partial name */
     struct write_queue *queue;
 };

@@ -174,7 +174,7 @@ load common
     strata run -m "$TINY" "$PROMPT" -o /dev/full
     expect 1 "/dev/full: cannot write"
     strata run -m "$TINY" "$PROMPT" -o no/such/folder.json
-    expect 1 "no/such/folder.json: cannot write"
+    expect 1 "no/such/folder.json: cannot create"
     strata run -m "$TINY" "$PROMPT" -o result.h5
     expect 2 "this command writes .json or .txt"
     strata run -m "$TINY" "$PROMPT" --edit 'z:0@99 zero' -o result.json

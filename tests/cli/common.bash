@@ -38,6 +38,12 @@ one_line() {
     [ "$(wc -l <<<"$stderr")" -eq 1 ] && [[ $stderr == "strata: "* ]] || { echo "not one line: $stderr"; return 1; }
 }
 
+# torture KIND [OPTION...]: kills and resumes; KILL_SEED=N repeats a run.
+torture() {
+    python3 "$ROOT/tests/durability/torture.py" --strata "$STRATA" \
+        ${KILL_SEED:+--seed "$KILL_SEED"} "$@"
+}
+
 # check EXPRESSION [FILE]: a true Python expression over d, the JSON in $output (a list where there are several lines of
 # it), and e, the JSON of a file.
 check() {
@@ -58,12 +64,16 @@ if not eval(sys.argv[1]):
 ' "$@"
 }
 
-# wrong_blas INNER: makes wrong.so, to be preloaded: sgemm with a wrong first number wherever the inner size is INNER
-# (0: always).
-wrong_blas() {
+without_preload_skip() {
     if grep -q __asan_init "$STRATA"; then
         skip "a preloaded library does not go with the address sanitizer"
     fi
+}
+
+# wrong_blas INNER: makes wrong.so, to be preloaded: sgemm with a wrong first number wherever the inner size is INNER
+# (0: always).
+wrong_blas() {
+    without_preload_skip
     cat >wrong.c <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>

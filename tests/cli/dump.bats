@@ -130,7 +130,7 @@ dump() {
     [ "$before" = "$(sha256sum <a.h5)" ]
 }
 
-@test "the plan comes first and a disk without room is refused" {
+@test "the plan comes first" {
     dump -o a.h5 --sites '*' --plan
     expect 0
     [[ $output == "plan: "*"85 prompts"*"on disk"* ]]
@@ -138,9 +138,24 @@ dump() {
     dump -o a.h5 --sites resid_post --plan --json
     expect 0
     python3 -c 'import json, sys; p = json.load(sys.stdin); assert p["rows"] == 474 and p["site_bytes"] == 474 * 96 * 4 * 6' <<<"$output"
-    # /proc has no room at all.
-    dump -o /proc/strata.h5 --sites z
-    expect 1 "/proc/strata.h5: needs" "has 0 bytes free"
+}
+
+@test "a disk without room is refused before anything is written" {
+    without_preload_skip
+    cat >full.c <<'END'
+#include <string.h>
+#include <sys/statvfs.h>
+int statvfs(const char *path, struct statvfs *fs)
+{
+    (void)path;
+    memset(fs, 0, sizeof *fs);
+    return 0;
+}
+END
+    ${CC:-cc} -shared -fPIC -o full.so full.c
+    LD_PRELOAD=$PWD/full.so dump -o full.h5 --sites z
+    expect 1 "full.h5: needs" "has 0 bytes free"
+    [ -z "$(ls full.h5*)" ]
 }
 
 @test "positions choose rows and heads choose slices" {

@@ -1,7 +1,6 @@
 load common
 
-# SIGKILL at random moments: the partial file opens, holds whole prompts with the right numbers, and --resume ends
-# with the datasets of a run that was never interrupted.
+# What signals leave: SIGKILL, again and again (tests/durability/torture.py; `make torture` for hundreds), SIGTERM and SIGHUP.
 
 setup_file() {
     export SITES=resid_post,z,pattern
@@ -12,15 +11,10 @@ setup_file() {
     export TAKES_MS=$((($(date +%s%N) - start) / 1000000))
 }
 
-# Replaces the (sub)shell, so that its process number is the program's.
-dump_again() {
-    exec "$STRATA" dump --quiet -m "$TINY" -i "$WORK/facts.jsonl" --sites $SITES --flush 0 -o "$WORK/killed.h5" --resume
-}
-
 # What is there must be right: whole prompts, all of their rows, the same numbers.
 check_partial() {
-    h5ls -r "$WORK/killed.h5.partial" >/dev/null
-    run --separate-stderr "$STRATA" diff --json "$WORK/killed.h5.partial" "$WORK/whole.h5"
+    h5ls -r killed.h5.partial >/dev/null
+    run --separate-stderr "$STRATA" diff --json killed.h5.partial "$WORK/whole.h5"
     python3 - "$output" <<'PY'
 import json, sys
 d = json.loads(sys.argv[1])
@@ -30,77 +24,68 @@ PY
 }
 
 compare_complete() {
-    strata diff "$WORK/killed.h5" "$WORK/whole.h5"
-    expect 0
     for group in activations prompts tokens rows; do
-        h5diff "$WORK/killed.h5" "$WORK/whole.h5" /$group
+        h5diff killed.h5 "$WORK/whole.h5" /$group
     done
+    [ "$(ls)" = killed.h5 ]
 }
 
-@test "SIGKILL at 20 random moments" {
-    seed=${KILL_SEED:-$RANDOM}
-    echo "KILL_SEED=$seed"
-    RANDOM=$seed
-    partials=0 completed=0
-    for kill in {1..20}; do
-        dump_again &
-        child=$!
-        pause=$((TAKES_MS / 4 + RANDOM % TAKES_MS))
-        sleep $((pause / 1000)).$(printf %03d $((pause % 1000)))
-        kill -KILL $child 2>/dev/null || true
-        wait $child 2>/dev/null || true
-        if [ -e "$WORK/killed.h5.partial" ]; then
-            partials=$((partials + 1))
-            check_partial
-        elif [ -e "$WORK/killed.h5" ]; then
-            completed=$((completed + 1))
-            compare_complete
-            rm "$WORK/killed.h5"
-        fi
-    done
-    echo "$partials partial files, $completed completed before the kill"
-    (dump_again)
-    compare_complete
-    [ $((partials + completed)) -gt 0 ]
-    rm -f "$WORK"/killed.h5*
+@test "SIGKILL 20 times: a dump" {
+    torture dump --size 0.2
 }
 
-@test "SIGTERM flushes, exits 130 and says how to go on" {
-    dump_args=(--quiet -m "$TINY" -i "$WORK/facts.jsonl" --sites $SITES -o "$WORK/killed.h5")
+@test "SIGKILL 20 times: a dump of shards" {
+    torture shards --size 0.3
+}
+
+# signalled SIGNAL...: sends them one after the other while a dump runs, until they met one that had flushed something.
+signalled() {
+    dump_args=(--quiet -m "$TINY" -i "$WORK/facts.jsonl" --sites $SITES -o killed.h5)
     for try in {1..20}; do
-        "$STRATA" dump "${dump_args[@]}" 2>"$WORK/said" &
+        "$STRATA" dump "${dump_args[@]}" 2>said &
         child=$!
         pause=$((TAKES_MS * (try % 10 + 1) / 12))
         sleep $((pause / 1000)).$(printf %03d $((pause % 1000)))
-        kill -TERM $child 2>/dev/null || true
+        for signal; do
+            kill -$signal $child 2>/dev/null || true
+        done
         status=0
         wait $child || status=$?
-        [ ! -e "$WORK/killed.h5.starting" ] || [ $status = 143 ] # before main ran
-        [ $status = 130 ] && [ -e "$WORK/killed.h5.partial" ] && break
-        rm -f "$WORK"/killed.h5*
+        [ ! -e killed.h5.starting ] || [ $status -gt 140 ] || [ $status = 129 ] # before main ran
+        [ $status = 130 ] && [ -e killed.h5.partial ] && break
+        rm -f killed.h5*
     done
     [ $status = 130 ]
-    grep -q "killed.h5.partial holds .* of .* prompts: go on with --resume" "$WORK/said"
-    [ "$(wc -l <"$WORK/said")" = 1 ]
+    grep -q "killed.h5.partial holds .* of .* prompts: go on with --resume" said
+    [ "$(wc -l <said)" = 1 ]
+    rm said
     check_partial
     strata dump "${dump_args[@]}" --resume
     expect 0
     compare_complete
-    rm -f "$WORK"/killed.h5*
 }
 
-@test "two processes cannot write one file" {
-    # The lock is a plain flock, so another program can stand in for the first process.
-    exec 9>"$WORK/killed.h5.lock"
-    flock 9
-    strata dump -m "$TINY" -i "$WORK/facts.jsonl" --sites z -o "$WORK/killed.h5"
-    exec 9>&-
-    expect 1 "killed.h5: another process is writing it"
-    [ ! -e "$WORK/killed.h5" ]
-    # A lock file that a killed process left is no obstacle.
-    touch "$WORK/killed.h5.lock"
-    strata dump -m "$TINY" -i "$WORK/facts.jsonl" --sites z -o "$WORK/killed.h5"
-    expect 0
-    [ ! -e "$WORK/killed.h5.lock" ]
-    rm -f "$WORK"/killed.h5*
+@test "SIGTERM flushes, exits 130 and says how to go on" {
+    signalled TERM
+}
+
+# A terminal that closes sends it from the kernel and from the shell.
+@test "SIGHUP, once or twice, flushes, exits 130 and says how to go on" {
+    signalled HUP
+    rm killed.h5
+    signalled HUP HUP
+}
+
+@test "what nohup ignores stays ignored" {
+    (trap '' HUP; exec "$STRATA" dump --quiet -m "$TINY" -i "$WORK/facts.jsonl" --sites $SITES -o killed.h5) &
+    child=$!
+    for wait in {1..500}; do
+        [ ! -e killed.h5.lock ] || break
+        sleep 0.01
+    done
+    kill -HUP $child
+    status=0
+    wait $child || status=$?
+    [ $status = 0 ]
+    compare_complete
 }

@@ -49,6 +49,8 @@ if not eval(sys.argv[1]):
     [ "$output" = "$(cat out.csv)" ]
     strata lens -m "$TINY" -i - --limit 5 <"$FACTS"
     [ "$output" = "$(cat out.csv)" ]
+    strata lens -m "$TINY" -i - --limit 5 < <(cat "$FACTS") # a pipe cannot be rewound
+    [ "$output" = "$(cat out.csv)" ]
 }
 
 @test "commas, quotes and newlines in ids and answers stay one field" {

@@ -43,37 +43,6 @@ same() {
     done
 }
 
-# killed COMMAND TIMES [OPTION...]: kills it as often at random moments, resumes, and compares.
-killed() {
-    local command=$1 times=$2 start pause takes child kept=0
-    shift 2
-    start=$(date +%s%N)
-    (sweep "$command" whole.h5 "$@")
-    takes=$((($(date +%s%N) - start) / 1000000))
-    seed=${KILL_SEED:-$RANDOM}
-    echo "KILL_SEED=$seed"
-    RANDOM=$seed
-    for ((i = 0; i < times; i++)); do
-        sweep "$command" killed.h5 "$@" --resume &
-        child=$!
-        pause=$((takes / 4 + RANDOM % takes))
-        sleep $((pause / 1000)).$(printf %03d $((pause % 1000)))
-        kill -KILL $child 2>/dev/null || true
-        wait $child 2>/dev/null || true
-        if [ -e killed.h5.journal ]; then
-            kept=$((kept + 1))
-        elif [ -e killed.h5 ]; then
-            same killed.h5 whole.h5
-            rm killed.h5
-        fi
-    done
-    echo "$kept journals after $times kills, $takes ms uninterrupted"
-    [ $kept -gt 0 ]
-    (sweep "$command" killed.h5 "$@" --resume)
-    same killed.h5 whole.h5
-    [ ! -e killed.h5.journal ] && [ ! -e killed.h5.lock ]
-}
-
 # stopped COMMAND [OPTION...]: SIGINT with something kept in OUT.journal.
 stopped() {
     local command=$1 child
@@ -95,24 +64,8 @@ stopped() {
     return 1
 }
 
-@test "knockout: SIGKILL at 10 random moments" {
-    killed knockout 10
-}
-
-@test "heads: SIGKILL at random moments" {
-    killed heads 4 --no-patterns --counts 1,2 --rank-by effect --mode mean
-}
-
-@test "neurons: SIGKILL at random moments" {
-    killed neurons 4
-}
-
-@test "experiment: SIGKILL at random moments" {
-    killed experiment 5
-}
-
-@test "trace -i: SIGKILL at random moments" {
-    killed trace 3 --window 1 --limit 120
+@test "SIGKILL 20 times, shared out" {
+    torture sweeps --size 0.15
 }
 
 @test "trace --each: what is finished is skipped, what is missing of it is not" {

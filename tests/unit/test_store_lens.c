@@ -198,9 +198,7 @@ static void files_in_the_way_and_other_inputs_are_refused(void **state)
 {
     (void)state;
     struct err err = { 0 };
-    struct lens_writer *w = start(false), *second;
-    assert_int_equal(lens_writer_open(&second, path, false, &err), ERR_IO);
-    assert_non_null(strstr(err.msg, "another process"));
+    struct lens_writer *w = start(false);
     append(w, 0, 2);
     lens_writer_close(w);
 
