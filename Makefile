@@ -233,5 +233,7 @@ $(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUIL
 $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRCS)): $(BUILD)/tests/fuzz/replay.o
 # Plants faults between the model and its checks.
 $(BUILD)/tests/unit/test_verify: LDFLAGS_ALL += -Wl,--wrap=runtime_forward
+# Fails when it is told to.
+$(BUILD)/tests/unit/test_pool: LDFLAGS_ALL += -Wl,--wrap=pthread_create
 
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(addsuffix .d,$(TESTS) $(BENCHES))
