@@ -196,8 +196,9 @@ static size_t scratch_size(const struct job *j)
     return (reals * sizeof(real) + j->group_rows * sizeof(size_t) + 63) & ~(size_t)63;
 }
 
-static void group_task(void *arg, size_t index, int worker)
+static int group_task(void *arg, size_t index, int worker, struct err *err)
 {
+    (void)err;
     const struct job *j = arg;
     const struct lens_kernels kernels = choose_kernels();
     size_t part = index % j->n_parts, first_row = index / j->n_parts * j->group_rows;
@@ -213,6 +214,7 @@ static void group_task(void *arg, size_t index, int worker)
         }
         consume(j, &s, &kernels, first_row, n_rows, part, block, logits);
     }
+    return 0;
 }
 
 static void norm_task(void *arg, size_t row, int worker)
@@ -307,7 +309,7 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
             j.tops[i] = (struct top){ -(real)INFINITY, INT32_MAX };
         if (!in->normed)
             pool_run(runtime_pool(rt), in->same_states ? 1 : in->n_rows, norm_task, &j);
-        pool_run(runtime_pool(rt), j.n_groups * j.n_parts, group_task, &j);
+        rc = pool_try(runtime_pool(rt), j.n_groups * j.n_parts, group_task, &j, err);
     }
     for (size_t row = 0; !rc && row < in->n_rows; row++) {
         for (size_t part = 1; part < j.n_parts; part++)
