@@ -74,7 +74,7 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test families bench asan tsan coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
+.PHONY: help deps build objects demo test families bench asan tsan stress coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -85,6 +85,7 @@ help:
 	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
 	@echo '  tsan        tests of what runs in threads, under the thread sanitizer'
+	@echo '  stress      the golden references under every BLAS core type, instruction set and 1, 2, 4 threads: minutes'
 	@echo '  coverage    lines and branches that the tests reach, per folder'
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
@@ -128,6 +129,11 @@ tsan: deps
 	@for test in $(THREAD_TESTS); do \
 	    TSAN_OPTIONS="suppressions=tests/tsan.txt halt_on_error=1" $(BUILD)/thread/$$test >$(BUILD)/thread/log 2>&1 || \
 	        { cat $(BUILD)/thread/log; exit 1; }; echo "  $$test: no race"; done
+
+# tests/run.sh has a slice of it (tests/cli/threads.bats).
+stress: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(addprefix $(BUILD)/tests/golden/test_,models lens smollm2)
+	@BUILD=$(BUILD) tests/stress.sh
 
 coverage: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) COVERAGE=1 coverage-programs

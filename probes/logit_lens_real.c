@@ -45,31 +45,6 @@ struct job {
     size_t scratch_bytes;
 };
 
-struct lens_kernels {
-    void (*add)(struct lens_stats *s, const real *z, size_t n, real top, real answer, const real *reference,
-                const real *weights);
-    void (*weights)(const real *f, size_t n, double m, real *w);
-    real (*max)(const real *z, size_t n);
-};
-
-#if REAL_BITS == 32
-static struct lens_kernels choose_kernels(void)
-{
-#if defined(__x86_64__)
-    if (isa_level() == ISA_LEVEL_V4)
-        return (struct lens_kernels){ lens_stats_add_v4, lens_weights_v4, lens_max_v4 };
-    if (isa_level() == ISA_LEVEL_V3)
-        return (struct lens_kernels){ lens_stats_add_v3, lens_weights_v3, lens_max_v3 };
-#endif
-    return (struct lens_kernels){ lens_stats_add_base, lens_weights_base, lens_max_base };
-}
-#else
-static struct lens_kernels choose_kernels(void)
-{
-    return (struct lens_kernels){ lens_stats_add_f64, lens_weights_f64, lens_max_f64 };
-}
-#endif
-
 static bool above(real logit, int32_t token, const struct top *t)
 {
     return logit > t->logit || (logit == t->logit && token < t->token);
@@ -145,8 +120,8 @@ static void find_answers(const struct job *j, struct scratch *s, size_t first_ro
     }
 }
 
-static void consume(const struct job *j, struct scratch *s, const struct lens_kernels *kernels, size_t first_row,
-                    size_t n_rows, size_t part, size_t block, const real *logits)
+static void consume(const struct job *j, struct scratch *s, const struct REAL_NAME(lens_kernels) * kernels,
+                    size_t first_row, size_t n_rows, size_t part, size_t block, const real *logits)
 {
     size_t n_states = j->in->n_states, n = block_size(j, block);
     for (size_t r = 0; r < n_rows; r++) {
@@ -200,7 +175,7 @@ static int group_task(void *arg, size_t index, int worker, struct err *err)
 {
     (void)err;
     const struct job *j = arg;
-    const struct lens_kernels kernels = choose_kernels();
+    const struct REAL_NAME(lens_kernels) kernels = REAL_NAME(lens_kernels)();
     size_t part = index % j->n_parts, first_row = index / j->n_parts * j->group_rows;
     size_t n_rows = j->in->n_rows - first_row < j->group_rows ? j->in->n_rows - first_row : j->group_rows;
     struct scratch s = carve_scratch(j, worker);
