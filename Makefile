@@ -122,13 +122,15 @@ asan: SKIP ?= causal.bats sweeps.bats trace_stages.bats
 asan: deps
 	@SKIP="$(SKIP)" $(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
 
-# Tests that run threads of ours: the pool, the forward pass, the writer's queue.
-THREAD_TESTS := $(addprefix tests/unit/test_,pool runtime replay model store_stream store_dump store_lens logit_lens lens_batch)
+# Tests in which threads of ours run: the pool, passes, replays, the lens, probes with tasks of their own, the writer's
+# queue, the loader, a tokenizer that is shared. Those that begin longest come first.
+THREAD_TESTS := $(addprefix tests/unit/test_,stages replay store_lens runtime fact_trace causal_trace heads extraction \
+    store_stream store_dump tokenizer knockout heads_map neurons patching model weights_stream stop pool logit_lens lens_batch)
 tsan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=thread $(addprefix $(BUILD)/thread/,$(THREAD_TESTS))
-	@for test in $(THREAD_TESTS); do \
-	    TSAN_OPTIONS="suppressions=tests/tsan.txt halt_on_error=1" $(BUILD)/thread/$$test >$(BUILD)/thread/log 2>&1 || \
-	        { cat $(BUILD)/thread/log; exit 1; }; echo "  $$test: no race"; done
+	@printf '%s\n' $(THREAD_TESTS) | xargs -P "$$(nproc)" -I {} sh -c 'test=$(BUILD)/thread/{}; \
+	    TSAN_OPTIONS="suppressions=tests/tsan.txt halt_on_error=1" $$test >$$test.log 2>&1 || \
+	        { tail -n 60 $$test.log; echo "  {}: FAILED"; exit 255; }; echo "  {}: no race"'
 
 # tests/run.sh has a slice of it (tests/cli/threads.bats).
 stress: deps
