@@ -76,7 +76,7 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test torture families bench asan tsan coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
+.PHONY: help deps build objects demo test torture families bench asan tsan stress coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -88,6 +88,7 @@ help:
 	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
 	@echo '  tsan        tests of what runs in threads, under the thread sanitizer'
+	@echo '  stress      the golden references under every BLAS core type, instruction set and 1, 2, 4 threads: minutes'
 	@echo '  coverage    lines and branches that the tests reach, per folder'
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
@@ -131,13 +132,20 @@ asan: SKIP ?= causal.bats sweeps.bats trace_stages.bats
 asan: deps
 	@SKIP="$(SKIP)" $(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
 
-# Tests that run threads of ours: the pool, the forward pass, the writer's queue.
-THREAD_TESTS := $(addprefix tests/unit/test_,pool runtime replay model store_stream store_dump store_lens logit_lens lens_batch)
+# Tests in which threads of ours run: the pool, passes, replays, the lens, probes with tasks of their own, the writer's
+# queue, the loader, a tokenizer that is shared. Those that begin longest come first.
+THREAD_TESTS := $(addprefix tests/unit/test_,stages replay store_lens runtime fact_trace causal_trace heads extraction \
+    store_stream store_dump tokenizer knockout heads_map neurons patching model weights_stream stop pool logit_lens lens_batch)
 tsan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=thread $(addprefix $(BUILD)/thread/,$(THREAD_TESTS))
-	@for test in $(THREAD_TESTS); do \
-	    TSAN_OPTIONS="suppressions=tests/tsan.txt halt_on_error=1" $(BUILD)/thread/$$test >$(BUILD)/thread/log 2>&1 || \
-	        { cat $(BUILD)/thread/log; exit 1; }; echo "  $$test: no race"; done
+	@printf '%s\n' $(THREAD_TESTS) | xargs -P "$$(nproc)" -I {} sh -c 'test=$(BUILD)/thread/{}; \
+	    TSAN_OPTIONS="suppressions=tests/tsan.txt halt_on_error=1" $$test >$$test.log 2>&1 || \
+	        { tail -n 60 $$test.log; echo "  {}: FAILED"; exit 255; }; echo "  {}: no race"'
+
+# tests/run.sh has a slice of it (tests/cli/threads.bats).
+stress: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(addprefix $(BUILD)/tests/golden/test_,models lens smollm2)
+	@BUILD=$(BUILD) tests/stress.sh
 
 coverage: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) COVERAGE=1 coverage-programs
@@ -245,5 +253,7 @@ $(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUIL
 $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRCS)): $(BUILD)/tests/fuzz/replay.o
 # Plants faults between the model and its checks.
 $(BUILD)/tests/unit/test_verify: LDFLAGS_ALL += -Wl,--wrap=runtime_forward
+# Fails when it is told to.
+$(BUILD)/tests/unit/test_pool: LDFLAGS_ALL += -Wl,--wrap=pthread_create
 
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(addsuffix .d,$(TESTS) $(BENCHES))

@@ -5,7 +5,9 @@
 #include "core/base/isa.h"
 #include "core/base/mem.h"
 #include "core/runtime/blas_check.h"
+#include "core/runtime/kernel_check.h"
 #include "core/store/h5.h"
+#include "probes/lens_check.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -71,6 +73,15 @@ static void check_blas(struct doctor *d)
         report(d, "BLAS", STATUS_FAIL, "", "%s", err.msg);
     else
         report(d, "BLAS", STATUS_OK, "", "%s, core type %s, self-test passed", blas_config(), blas_core_name());
+}
+
+static void check_kernels(struct doctor *d)
+{
+    struct err err = { 0 };
+    if (kernel_check(&err) || lens_check(&err))
+        report(d, "kernels", STATUS_FAIL, "", "%s", err.msg);
+    else
+        report(d, "kernels", STATUS_OK, "", "self-test passed: %s, the lens", kernel_check_names());
 }
 
 static void check_threads(struct doctor *d, const struct cli *cli)
@@ -251,6 +262,7 @@ static int run(struct cli *cli, struct err *err)
     strbuf_adds(&d.out, d.json ? "{\"checks\":[" : "");
     check_isa(&d);
     check_blas(&d);
+    check_kernels(&d);
     check_threads(&d, cli);
     check_memory(&d);
     check_disk(&d);
@@ -273,7 +285,7 @@ static int run(struct cli *cli, struct err *err)
 const struct command command_doctor = {
     .name = "doctor",
     .arguments = "",
-    .summary = "tests BLAS, HDF5, gnuplot, fonts, threads, memory, disk, default model",
+    .summary = "tests BLAS, kernels, HDF5, gnuplot, fonts, threads, memory, disk, default model",
     .details = "One line a check: ok, warn (something will be missing) or fail (do not go on). Exit status 1 when one\n"
                "fails. --json: {\"checks\": [{\"name\", \"status\", \"text\", \"advice\"}], \"ok\"}.\n",
     .common = COMMON_MODEL_PATH | COMMON_OUTPUT | COMMON_JSON,

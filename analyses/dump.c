@@ -315,8 +315,7 @@ static int run_batch(struct dump_job *job, struct dump_writer *w, const struct b
     return rc ? rc : dump_writer_end(w, err);
 }
 
-static int second_pass(struct dump_job *job, struct dump_writer *w, const char *path, size_t first, size_t n,
-                       struct err *err)
+static int second_pass(struct dump_job *job, struct dump_writer *w, size_t first, size_t n, struct err *err)
 {
     struct batch *batch;
     const unsigned char *keep;
@@ -331,8 +330,7 @@ static int second_pass(struct dump_job *job, struct dump_writer *w, const char *
             break;
         job->n_done += batch->n;
         if (progress_step(job->progress, job->n_done, job->counts.prompts) && job->n_done < job->counts.prompts)
-            rc = err_set(err, ERR_INTERRUPTED, "interrupted: %s.partial holds %zu of %zu prompts: go on with --resume",
-                         path, job->n_done - first, n);
+            rc = err_set(err, ERR_INTERRUPTED, "interrupted");
     }
     dump_pass_close(job);
     return rc;
@@ -366,7 +364,8 @@ int dump_run_file(struct dump_job *job, const char *path, size_t first, size_t n
             progress_bar_skip(job->progress, job->n_done);
             cli_note(job->cli, "%s: %zu of %zu prompts are there already", path, done, n);
         }
-        rc = done < n ? second_pass(job, w, path, first, n, err) : 0;
+        rc = done < n ? second_pass(job, w, first, n, err) : 0;
+        rc = cli_stopped_at(rc, path, job->n_done - first, n, err);
     }
     rc = rc ? rc : dump_writer_finish(w, err);
     bool started = job->n_done > 0;

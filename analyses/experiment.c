@@ -339,16 +339,20 @@ static void close_job(struct job *job)
 }
 
 /* What vectors of files and means hold is no part of the command's text. */
-static void add_vectors(const struct edit_list *list, const struct model_config *config, struct strbuf *out)
+static int add_vectors(const struct edit_list *list, const struct model_config *config, struct strbuf *out,
+                       struct err *err)
 {
     char hex[65];
-    for (size_t i = 0; i < list->n; i++) {
+    int rc = 0;
+    for (size_t i = 0; !rc && i < list->n; i++) {
         const struct edit *e = &list->edits[i];
         if (!e->vector)
             continue;
-        file_sha256(e->vector, e->n_vectors * site_row_size(e->site, config) * sizeof *e->vector, hex);
-        strbuf_addf(out, "vector: %s\n", hex);
+        size_t bytes = e->n_vectors * site_row_size(e->site, config) * sizeof *e->vector;
+        if (!(rc = file_sha256(e->vector, bytes, hex, err)))
+            strbuf_addf(out, "vector: %s\n", hex);
     }
+    return rc;
 }
 
 static int begin_sweep(struct job *job, const char *path, struct err *err)
@@ -356,12 +360,14 @@ static int begin_sweep(struct job *job, const char *path, struct err *err)
     const struct model *m = job->session.model;
     const struct provenance p = result_provenance(job->cli, m);
     struct strbuf vectors = STRBUF_INIT;
-    for (size_t i = 0; i < job->e.n_prompts; i++)
-        add_vectors(&job->e.prompts[i].edits, &m->config, &vectors);
-    for (size_t i = 0; i < job->e.n_variants; i++)
-        add_vectors(&job->e.variants[i].edits, &m->config, &vectors);
-    int rc = strbuf_failed(&vectors) ? err_nomem(err, "a journal")
-                                     : sweep_begin(job->cli, path, &p, strbuf_text(&vectors), err);
+    int rc = 0;
+    for (size_t i = 0; !rc && i < job->e.n_prompts; i++)
+        rc = add_vectors(&job->e.prompts[i].edits, &m->config, &vectors, err);
+    for (size_t i = 0; !rc && i < job->e.n_variants; i++)
+        rc = add_vectors(&job->e.variants[i].edits, &m->config, &vectors, err);
+    if (!rc && strbuf_failed(&vectors))
+        rc = err_nomem(err, "a journal");
+    rc = rc ? rc : sweep_begin(job->cli, path, &p, strbuf_text(&vectors), err);
     strbuf_release(&vectors);
     return rc;
 }

@@ -229,9 +229,7 @@ static int measure(struct job *job, const struct batch *batch, struct err *err)
 
 static int step(struct job *job, struct progress *progress, uint64_t total, struct err *err)
 {
-    if (!progress_step(progress, job->n_prompts, total))
-        return 0;
-    return err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", job->n_prompts);
+    return progress_step(progress, job->n_prompts, total) ? err_set(err, ERR_INTERRUPTED, "interrupted") : 0;
 }
 
 static int check_any(const struct job *job, size_t n_prompts, struct err *err)
@@ -290,6 +288,8 @@ static int stream_text(struct job *job, enum format format, struct output *outpu
             break;
     }
     progress_bar_end(&bar);
+    if (rc == ERR_INTERRUPTED)
+        err_set(err, rc, "interrupted after %zu prompts", job->n_prompts);
     if (format == FORMAT_JSON)
         lens_report_json_end(&text);
     rc = rc ? rc : check_any(job, job->n_prompts, err);
@@ -379,7 +379,7 @@ static int stream_h5(struct job *job, struct lens_writer *w, size_t n_prompts, s
 {
     struct progress_bar bar;
     struct batch *batch;
-    size_t done = lens_writer_done(w);
+    size_t done = lens_writer_done(w), kept = done;
     int rc = open_source(job, err);
     if (rc)
         return rc;
@@ -393,10 +393,11 @@ static int stream_h5(struct job *job, struct lens_writer *w, size_t n_prompts, s
     while (!rc && (rc = next_batch(job, &batch, err)) > 0) {
         rc = measure(job, batch, err);
         rc = rc ? rc : append(job, w, batch, err);
+        kept += rc ? 0 : batch->n;
         rc = rc ? rc : step(job, progress, n_prompts - done, err);
     }
     progress_bar_end(&bar);
-    return rc;
+    return cli_stopped_at(rc, job->cli->output, kept, n_prompts, err);
 }
 
 static int run_h5(struct job *job, struct err *err)

@@ -269,11 +269,11 @@ static int go_on(struct job *job, const char *name, struct kv_cache *cache, stru
         job->generated[job->n_generated++] = id;
         if (job->n_generated == generate)
             break;
-        if (cli_interrupted())
-            return err_set(err, ERR_INTERRUPTED, "interrupted after %zu generated tokens", job->n_generated);
         struct prompt prompt = { .tokens = &id, .n_tokens = 1, .name = name };
         rc = forward_last(job, &prompt, 1, 1, NULL, cache, err);
     }
+    if (rc == ERR_INTERRUPTED)
+        err_set(err, rc, "interrupted after %zu generated tokens", job->n_generated);
     return rc;
 }
 
@@ -372,12 +372,14 @@ static int run_batches(struct job *job, struct batcher *batcher, struct output *
     while ((rc = batcher_next(batcher, &batch, err)) > 0) {
         rc = run_batch(job, batch->items, batch->prompts, batch->n, batch->n_rows, err);
         rc = rc ? rc : output_add(output, &job->text, err);
-        done += batch->n;
+        done += rc ? 0 : batch->n;
         if (!rc && progress_step(progress, done, total))
-            rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu prompts", done);
+            rc = ERR_INTERRUPTED;
         if (rc)
             break;
     }
+    if (rc == ERR_INTERRUPTED)
+        err_set(err, rc, "interrupted after %zu prompts", done);
     progress_bar_end(&bar);
     return rc;
 }

@@ -270,8 +270,10 @@ static int trace_batch(void *arg, struct batch *batch, struct err *err)
         rc = sweep->done && !sweep->job->cli->json ? cli_print(&line, err) : 0;
         rc = rc ? rc : trace_numbered(sweep->job, &batch->items[i], batch->first_prompt + i, err);
         if (!rc && progress_step(sweep->progress, ++sweep->done, sweep->total) && sweep->done < sweep->total)
-            rc = err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu prompts", sweep->done, sweep->total);
+            rc = ERR_INTERRUPTED;
     }
+    if (rc == ERR_INTERRUPTED)
+        err_set(err, rc, "interrupted after %zu of %zu prompts", sweep->done, sweep->total);
     return rc;
 }
 

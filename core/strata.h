@@ -62,6 +62,7 @@
 #include "core/formats/vector_file.h"
 #include "core/model/model.h"
 #include "core/runtime/blas_check.h"
+#include "core/runtime/kernel_check.h"
 #include "core/runtime/collect.h"
 #include "core/runtime/edit.h"
 #include "core/runtime/edit_runs.h"

@@ -228,8 +228,9 @@ static void project(const struct job *j, size_t layer, const double *z, double *
         put(j, out, o, acc[o]);
 }
 
-static void attend_task(void *arg, size_t index, int worker)
+static int attend_task(void *arg, size_t index, int worker, struct err *err)
 {
+    (void)err;
     const struct job *j = arg;
     const struct model_config *c = &runtime_model(j->rt)->config;
     size_t fact = index, layer = j->layer, n_z = c->n_heads * c->d_head;
@@ -242,6 +243,7 @@ static void attend_task(void *arg, size_t index, int worker)
         mix_values(j, fact, layer, &j->in->restrictions[r], blocked, weight, z);
         project(j, layer, z, acc, out);
     }
+    return 0;
 }
 
 static int attend_again(struct job *j, struct err *err)
@@ -256,9 +258,10 @@ static int attend_again(struct job *j, struct err *err)
     if (!j->again || !j->scratch)
         return err_nomem(err, "restricted attention");
     int rc = 0;
-    for (j->layer = 0; j->layer < j->n_layers && !(rc = model_use_layer(runtime_model(j->rt), j->layer, err));
-         j->layer++)
-        pool_run(runtime_pool(j->rt), j->in->n_facts, attend_task, j);
+    for (j->layer = 0; !rc && j->layer < j->n_layers; j->layer++) {
+        rc = model_use_layer(runtime_model(j->rt), j->layer, err);
+        rc = rc ? rc : pool_try(runtime_pool(j->rt), j->in->n_facts, attend_task, j, err);
+    }
     return rc;
 }
 

@@ -311,8 +311,9 @@ static void count(const float *logits, size_t n, float x, size_t own, uint32_t *
 }
 
 /* One block of the vocabulary for all heads of the layer. */
-static void block_task(void *arg, size_t block, int worker)
+static int block_task(void *arg, size_t block, int worker, struct err *err)
 {
+    (void)err;
     const struct job *j = arg;
     const struct model_config *c = &j->model->config;
     const struct matrix *u = &j->model->unembed;
@@ -334,6 +335,7 @@ static void block_task(void *arg, size_t block, int worker)
                   &j->above[counts + at], &j->below[counts + at]);
         }
     }
+    return 0;
 }
 
 static size_t total(const uint32_t *counts, size_t n_workers, size_t stride)
@@ -463,9 +465,9 @@ static int run_layers(struct job *j, struct head_map *map, struct progress *prog
     const struct model_config *c = &j->model->config;
     for (size_t l = 0; l < c->n_layers; l++) {
         int rc = begin_layer(j, l, err);
+        rc = rc ? rc : pool_try(runtime_pool(j->rt), (c->d_vocab + BLOCK - 1) / BLOCK, block_task, j, err);
         if (rc)
             return rc;
-        pool_run(runtime_pool(j->rt), (c->d_vocab + BLOCK - 1) / BLOCK, block_task, j);
         end_layer(j, map);
         if (progress_step(progress, l + 1, c->n_layers))
             return err_set(err, ERR_INTERRUPTED, "interrupted after %zu of %zu layers", l + 1, c->n_layers);

@@ -49,4 +49,20 @@ LENS_STATS_DECLARE(v4, float)
 #endif
 LENS_STATS_DECLARE(f64, double)
 
+#define LENS_KERNELS(real)                                                                                             \
+    void (*add)(struct lens_stats * s, const real *z, size_t n, real top, real answer, const real *reference,          \
+                const real *weights);                                                                                  \
+    void (*weights)(const real *f, size_t n, double m, real *w);                                                       \
+    real (*max)(const real *z, size_t n);
+
+struct lens_kernels_f32 {
+    LENS_KERNELS(float)
+};
+struct lens_kernels_f64 {
+    LENS_KERNELS(double)
+};
+/* Those in use. */
+struct lens_kernels_f32 lens_kernels_f32(void);
+struct lens_kernels_f64 lens_kernels_f64(void);
+
 #endif

@@ -1,4 +1,4 @@
-/* Double streaming statistics of logits: plain C on libm, the oracle of lens_stats_isa.c. */
+/* Double streaming statistics of logits: plain C on libm, the oracle of lens_stats_isa.c; and the choice of kernels. */
 #include "probes/lens_stats.h"
 
 #include <math.h>
@@ -29,4 +29,20 @@ void lens_stats_add_f64(struct lens_stats *s, const double *z, size_t n, double 
         s->greater += z[i] > answer;
         s->equal += z[i] == answer;
     }
+}
+
+struct lens_kernels_f64 lens_kernels_f64(void)
+{
+    return (struct lens_kernels_f64){ lens_stats_add_f64, lens_weights_f64, lens_max_f64 };
+}
+
+struct lens_kernels_f32 lens_kernels_f32(void)
+{
+#if defined(__x86_64__)
+    if (isa_level() == ISA_LEVEL_V4)
+        return (struct lens_kernels_f32){ lens_stats_add_v4, lens_weights_v4, lens_max_v4 };
+    if (isa_level() == ISA_LEVEL_V3)
+        return (struct lens_kernels_f32){ lens_stats_add_v3, lens_weights_v3, lens_max_v3 };
+#endif
+    return (struct lens_kernels_f32){ lens_stats_add_base, lens_weights_base, lens_max_base };
 }

@@ -1,6 +1,7 @@
 #include "probes/logit_lens.h"
 
 #include "core/base/mem.h"
+#include "probes/lens_check.h"
 #include "probes/logit_lens_internal.h"
 
 #include <stdlib.h>
@@ -51,5 +52,8 @@ int logit_lens(struct runtime *rt, const struct lens_input *in, struct lens_resu
                            n_vocab);
     if (!in->n_rows || !in->n_states)
         return 0;
-    return runtime_precision(rt) == PRECISION_F64 ? lens_run_f64(rt, in, out, err) : lens_run_f32(rt, in, out, err);
+    if (runtime_precision(rt) == PRECISION_F64)
+        return lens_run_f64(rt, in, out, err);
+    int rc = lens_check(err);
+    return rc ? rc : lens_run_f32(rt, in, out, err);
 }

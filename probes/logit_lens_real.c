@@ -2,7 +2,9 @@
  * The streamed lens, for float and double. A task is a group of rows (about
  * 256 states, so that their GEMM runs near its peak) times a part of the
  * vocabulary; parts are more than one only where groups are too few to keep
- * all threads busy, and are merged at the end.
+ * all threads busy. Sums are kept for each of up to SEGMENTS segments of the
+ * vocabulary and merged at the end, so that the number of threads and parts
+ * changes no bit of them.
  *
  * Counting the tokens above the answer needs the answer's logit first, and the
  * very bits that the GEMM of its block gives: so each task computes the blocks
@@ -16,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 512, GROUP_STATES = 256 };
+enum { BLOCK = 512, GROUP_STATES = 256, SEGMENTS = 16 };
 
 struct top {
     real logit;
@@ -37,38 +39,13 @@ struct job {
     struct runtime *rt;
     const struct lens_input *in;
     real *inputs; /* [rows, states, width] of the unembedding: the states' own memory where the width is the stream's */
-    size_t d, width, n_vocab, n_blocks, group_rows, n_groups, n_parts, k;
-    struct lens_stats *stats; /* [parts, rows, states] */
-    struct top *tops;         /* [parts, rows, states, k] */
+    size_t d, width, n_vocab, n_blocks, group_rows, n_groups, n_parts, n_segments, k;
+    struct lens_stats *stats; /* [segments, rows, states] */
+    struct top *tops;         /* [segments, rows, states, k] */
     real *answer_logits;      /* [rows, states] */
     char *scratch;
     size_t scratch_bytes;
 };
-
-struct lens_kernels {
-    void (*add)(struct lens_stats *s, const real *z, size_t n, real top, real answer, const real *reference,
-                const real *weights);
-    void (*weights)(const real *f, size_t n, double m, real *w);
-    real (*max)(const real *z, size_t n);
-};
-
-#if REAL_BITS == 32
-static struct lens_kernels choose_kernels(void)
-{
-#if defined(__x86_64__)
-    if (isa_level() == ISA_LEVEL_V4)
-        return (struct lens_kernels){ lens_stats_add_v4, lens_weights_v4, lens_max_v4 };
-    if (isa_level() == ISA_LEVEL_V3)
-        return (struct lens_kernels){ lens_stats_add_v3, lens_weights_v3, lens_max_v3 };
-#endif
-    return (struct lens_kernels){ lens_stats_add_base, lens_weights_base, lens_max_base };
-}
-#else
-static struct lens_kernels choose_kernels(void)
-{
-    return (struct lens_kernels){ lens_stats_add_f64, lens_weights_f64, lens_max_f64 };
-}
-#endif
 
 static bool above(real logit, int32_t token, const struct top *t)
 {
@@ -89,6 +66,11 @@ static size_t block_size(const struct job *j, size_t block)
 {
     size_t left = j->n_vocab - block * BLOCK;
     return left < BLOCK ? left : BLOCK;
+}
+
+static size_t first_block(const struct job *j, size_t segment)
+{
+    return j->n_blocks * segment / j->n_segments;
 }
 
 /* States of n rows. */
@@ -145,12 +127,12 @@ static void find_answers(const struct job *j, struct scratch *s, size_t first_ro
     }
 }
 
-static void consume(const struct job *j, struct scratch *s, const struct lens_kernels *kernels, size_t first_row,
-                    size_t n_rows, size_t part, size_t block, const real *logits)
+static void consume(const struct job *j, struct scratch *s, const struct REAL_NAME(lens_kernels) * kernels,
+                    size_t first_row, size_t n_rows, size_t segment, size_t block, const real *logits)
 {
     size_t n_states = j->in->n_states, n = block_size(j, block);
     for (size_t r = 0; r < n_rows; r++) {
-        size_t row = (part * j->in->n_rows + first_row + r) * n_states;
+        size_t row = (segment * j->in->n_rows + first_row + r) * n_states;
         struct lens_stats *stats = j->stats + row;
         const real *reference = logits + state_at(j, r, n_states - 1) * n;
         /* The reference's maximum may rise: its weights, and so every cross sum, move with it. */
@@ -196,23 +178,27 @@ static size_t scratch_size(const struct job *j)
     return (reals * sizeof(real) + j->group_rows * sizeof(size_t) + 63) & ~(size_t)63;
 }
 
-static void group_task(void *arg, size_t index, int worker)
+static int group_task(void *arg, size_t index, int worker, struct err *err)
 {
+    (void)err;
     const struct job *j = arg;
-    const struct lens_kernels kernels = choose_kernels();
+    const struct REAL_NAME(lens_kernels) kernels = REAL_NAME(lens_kernels)();
     size_t part = index % j->n_parts, first_row = index / j->n_parts * j->group_rows;
     size_t n_rows = j->in->n_rows - first_row < j->group_rows ? j->in->n_rows - first_row : j->group_rows;
     struct scratch s = carve_scratch(j, worker);
     find_answers(j, &s, first_row, n_rows, part, worker);
-    size_t begin = j->n_blocks * part / j->n_parts, end = j->n_blocks * (part + 1) / j->n_parts;
-    for (size_t block = begin; block < end; block++) {
+    size_t segment = j->n_segments * part / j->n_parts, last_segment = j->n_segments * (part + 1) / j->n_parts;
+    for (size_t block = first_block(j, segment); block < first_block(j, last_segment); block++) {
+        while (block >= first_block(j, segment + 1))
+            segment++;
         const real *logits = stashed_block(&s, block, states_of(j, n_rows));
         if (!logits) {
             compute_block(j, first_row, n_rows, block, s.logits, worker);
             logits = s.logits;
         }
-        consume(j, &s, &kernels, first_row, n_rows, part, block, logits);
+        consume(j, &s, &kernels, first_row, n_rows, segment, block, logits);
     }
+    return 0;
 }
 
 static void norm_task(void *arg, size_t row, int worker)
@@ -223,11 +209,11 @@ static void norm_task(void *arg, size_t row, int worker)
                        worker);
 }
 
-/* Adds part `part` of a row into part 0. */
-static void merge_row(const struct job *j, size_t row, size_t part)
+/* Adds a row's segment into its first. */
+static void merge_row(const struct job *j, size_t row, size_t segment)
 {
     size_t n_states = j->in->n_states;
-    struct lens_stats *to = j->stats + row * n_states, *from = j->stats + (part * j->in->n_rows + row) * n_states;
+    struct lens_stats *to = j->stats + row * n_states, *from = j->stats + (segment * j->in->n_rows + row) * n_states;
     double a = to[n_states - 1].max, b = from[n_states - 1].max, m = a > b ? a : b;
     for (size_t l = 0; l < n_states; l++) {
         to[l].cross = to[l].cross * exp(a - m) + from[l].cross * exp(b - m);
@@ -239,7 +225,7 @@ static void merge_row(const struct job *j, size_t row, size_t part)
         to[l].greater += from[l].greater;
         to[l].equal += from[l].equal;
         for (size_t i = 0; i < j->k; i++) {
-            const struct top *t = &j->tops[((part * j->in->n_rows + row) * n_states + l) * j->k + i];
+            const struct top *t = &j->tops[((segment * j->in->n_rows + row) * n_states + l) * j->k + i];
             top_insert(&j->tops[(row * n_states + l) * j->k], j->k, t->logit, t->token);
         }
     }
@@ -288,8 +274,9 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
     j.group_rows = GROUP_STATES / in->n_states ? GROUP_STATES / in->n_states : 1;
     j.group_rows = j.group_rows < in->n_rows ? j.group_rows : in->n_rows;
     j.n_groups = (in->n_rows + j.group_rows - 1) / j.group_rows;
-    j.n_parts = j.n_groups >= 2 * threads ? 1 : threads < j.n_blocks ? threads : j.n_blocks;
-    size_t n = j.n_parts * in->n_rows * in->n_states;
+    j.n_segments = j.n_blocks < SEGMENTS ? j.n_blocks : SEGMENTS;
+    j.n_parts = j.n_groups >= 2 * threads ? 1 : threads < j.n_segments ? threads : j.n_segments;
+    size_t n = j.n_segments * in->n_rows * in->n_states;
     j.scratch_bytes = scratch_size(&j);
     j.stats = mem_array(n, sizeof *j.stats);
     j.tops = mem_array(n * j.k, sizeof *j.tops);
@@ -307,11 +294,11 @@ int REAL_NAME(lens_run)(struct runtime *rt, const struct lens_input *in, struct 
             j.tops[i] = (struct top){ -(real)INFINITY, INT32_MAX };
         if (!in->normed)
             pool_run(runtime_pool(rt), in->same_states ? 1 : in->n_rows, norm_task, &j);
-        pool_run(runtime_pool(rt), j.n_groups * j.n_parts, group_task, &j);
+        rc = pool_try(runtime_pool(rt), j.n_groups * j.n_parts, group_task, &j, err);
     }
     for (size_t row = 0; !rc && row < in->n_rows; row++) {
-        for (size_t part = 1; part < j.n_parts; part++)
-            merge_row(&j, row, part);
+        for (size_t segment = 1; segment < j.n_segments; segment++)
+            merge_row(&j, row, segment);
         rc = report_row(&j, row, out, err);
     }
     if (own)

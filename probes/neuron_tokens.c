@@ -74,8 +74,9 @@ static void add_scores(const struct job *j, size_t neuron, const float *scores, 
         t->rank[neuron] += (int32_t)(first + v) != j->tokens[neuron] && (double)scores[v] > j->target[neuron];
 }
 
-static void group_task(void *arg, size_t group, int worker)
+static int group_task(void *arg, size_t group, int worker, struct err *err)
 {
+    (void)err;
     const struct job *j = arg;
     const struct model_config *c = &j->model->config;
     const struct matrix *u = &j->model->unembed;
@@ -89,6 +90,7 @@ static void group_task(void *arg, size_t group, int worker)
         for (size_t i = 0; i < n; i++)
             add_scores(j, begin + i, scores + i * BLOCK, first, width, &filled[i]);
     }
+    return 0;
 }
 
 static int create(struct neuron_tokens *t, size_t n, size_t k, const struct model_config *c, struct err *err)
@@ -149,8 +151,7 @@ int neuron_tokens_run(struct neuron_tokens *t, struct runtime *rt, const struct 
     if (!rc && (!j.values || !j.target || !j.scores))
         rc = err_nomem(err, "tokens of neurons");
     rc = rc ? rc : fill(&j, neurons, norm, err);
-    if (!rc)
-        pool_run(runtime_pool(rt), (n + GROUP - 1) / GROUP, group_task, &j);
+    rc = rc ? rc : pool_try(runtime_pool(rt), (n + GROUP - 1) / GROUP, group_task, &j, err);
     free(j.values);
     free(j.target);
     free(j.scores);

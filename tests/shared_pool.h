@@ -1,5 +1,6 @@
 /*
- * Two threads for all tests of a program, as its group's set-up and tear-down.
+ * Two threads for all tests of a program, or as many as $TEST_THREADS says
+ * (tests/stress.sh), as its group's set-up and tear-down.
  *
  *     return cmocka_run_group_tests(tests, open_pool, close_pool);
  */
@@ -8,13 +9,21 @@
 
 #include "core/base/pool.h"
 
+#include <stdlib.h>
+
 static struct pool *pool;
+
+static inline int test_threads(void)
+{
+    const char *n = getenv("TEST_THREADS");
+    return n ? atoi(n) : 2;
+}
 
 static inline int open_pool(void **state)
 {
     struct err err;
     (void)state;
-    return pool_create(&pool, 2, &err);
+    return pool_create(&pool, test_threads(), &err);
 }
 
 static inline int close_pool(void **state)

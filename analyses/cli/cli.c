@@ -54,6 +54,14 @@ bool cli_interrupted(void)
     return interrupted;
 }
 
+int cli_stopped_at(int rc, const char *path, size_t n_done, size_t n, struct err *err)
+{
+    if (rc != ERR_INTERRUPTED || !n_done)
+        return rc;
+    return err_set(err, ERR_INTERRUPTED, "interrupted: %s.partial holds %zu of %zu prompts: go on with --resume", path,
+                   n_done, n);
+}
+
 void cli_keep_streams(void)
 {
     /* Lowest first, so that each open takes the number that is missing; opened the wrong way round on purpose. */
@@ -326,6 +334,8 @@ int session_open(struct session *s, const struct cli *cli, struct err *err)
 {
     *s = (struct session){ 0 };
     int rc = pool_create(&s->pool, cli->threads, err);
+    if (!rc)
+        pool_stop_when(s->pool, cli_interrupted);
     rc = rc ? rc : model_open_at(&s->model, cli->model, cli->weights, s->pool, err);
     if (rc)
         return rc;

@@ -130,6 +130,8 @@ void cli_note(const struct cli *cli, const char *format, ...) ERR_PRINTF(2, 3);
 void cli_note_dropped(const struct cli *cli, size_t n_bytes);
 /* True after SIGINT, SIGTERM or SIGHUP; commands stop cleanly and return ERR_INTERRUPTED. */
 bool cli_interrupted(void);
+/* The error of a stop at a file that goes on with --resume, PATH.partial; rc where that is no stop. */
+int cli_stopped_at(int rc, const char *path, size_t n_done, size_t n, struct err *err);
 /* All of text to stdout, flushed; ERR_IO for a closed or full one. */
 int cli_print(const struct strbuf *text, struct err *err);
 

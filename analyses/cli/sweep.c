@@ -36,10 +36,11 @@ int sweep_add_file(const char *name, const char *path, struct strbuf *more, stru
     int rc = file_map_open(&map, path, err);
     if (rc)
         return rc;
-    file_map_sha256(&map, hex);
+    rc = file_map_sha256(&map, NULL, hex, err);
     file_map_close(&map);
-    strbuf_addf(more, "%s: %s\n", name, hex);
-    return 0;
+    if (!rc)
+        strbuf_addf(more, "%s: %s\n", name, hex);
+    return rc;
 }
 
 int sweep_begin(struct cli *cli, const char *file, const struct provenance *p, const char *more, struct err *err)

@@ -2,6 +2,7 @@
 #include "core/base/file.h"
 
 #include "core/base/mem.h"
+#include "core/base/pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -218,37 +219,39 @@ const char *file_extension(const char *path)
     return dot && dot != name ? dot + 1 : "";
 }
 
-static void to_hex(const unsigned char *digest, unsigned n, char hex[65])
+static int to_hex(bool fine, const unsigned char *digest, unsigned n, char hex[65], struct err *err)
 {
+    if (!fine || n != 32)
+        return err_nomem(err, "a SHA-256");
     for (unsigned i = 0; i < n; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    hex[2 * n] = '\0';
+    return 0;
 }
 
-void file_sha256(const void *data, size_t size, char hex[65])
+int file_sha256(const void *data, size_t size, char hex[65], struct err *err)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
-    if (!EVP_Digest(data, size, digest, &n, EVP_sha256(), NULL) || n != 32)
-        n = 0;
-    to_hex(digest, n, hex);
+    bool fine = EVP_Digest(data, size, digest, &n, EVP_sha256(), NULL);
+    return to_hex(fine, digest, n, hex, err);
 }
 
-void file_map_sha256(const struct file_map *map, char hex[65])
+int file_map_sha256(const struct file_map *map, const struct pool *pool, char hex[65], struct err *err)
 {
     enum { PIECE = 8 << 20 }; /* a multiple of every page size */
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
+    int rc = 0;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     bool fine = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
-    for (size_t at = 0; fine && at < map->size; at += PIECE) {
+    for (size_t at = 0; !rc && fine && at < map->size; at += PIECE) {
         size_t size = map->size - at < PIECE ? map->size - at : PIECE;
         fine = EVP_DigestUpdate(ctx, map->data + at, size);
         if (map->mapped)
             madvise((void *)(uintptr_t)(map->data + at), size, MADV_DONTNEED);
+        rc = pool ? pool_stopped(pool, err) : 0;
     }
-    if (!fine || !EVP_DigestFinal_ex(ctx, digest, &n) || n != 32)
-        n = 0;
+    fine = fine && EVP_DigestFinal_ex(ctx, digest, &n);
     EVP_MD_CTX_free(ctx);
-    to_hex(digest, n, hex);
+    return rc ? rc : to_hex(fine, digest, n, hex, err);
 }

@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct pool;
+
 struct file_map {
     const unsigned char *data; /* never NULL after open, also for an empty file */
     size_t size;
@@ -59,8 +61,11 @@ const char *file_base_name(const char *path);
 const char *file_extension(const char *path);
 
 /* SHA-256 of bytes, as 64 hexadecimal digits and a NUL. */
-void file_sha256(const void *data, size_t size, char hex[65]);
-/* Of a whole file; the system may take back the memory of what was read, so that large files do not count. */
-void file_map_sha256(const struct file_map *map, char hex[65]);
+int file_sha256(const void *data, size_t size, char hex[65], struct err *err);
+/*
+ * Of a whole file; the system may take back the memory of what was read, so that large files do not count. pool, which
+ * may be NULL, is asked on the way whether to stop (pool_stopped).
+ */
+int file_map_sha256(const struct file_map *map, const struct pool *pool, char hex[65], struct err *err);
 
 #endif

@@ -7,8 +7,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SPINS = 4000, MAX_THREADS = 256 };
 
@@ -25,11 +27,13 @@ struct pool {
      */
     atomic_uint_fast64_t gate;
     atomic_size_t next; /* next task to hand out */
-    atomic_bool stop;
+    atomic_bool ending;
     size_t n_tasks;
     pool_task *task;
     void *arg;
     int n_threads;
+    pid_t owner; /* a child made by fork has the memory, but no helpers */
+    pool_stop *stop_wanted;
     struct helper {
         pthread_t thread;
         struct pool *pool;
@@ -94,7 +98,7 @@ static void *helper_main(void *arg)
     struct helper *self = arg;
     struct pool *pool = self->pool;
     uint_fast64_t seen = 0;
-    while (!atomic_load(&pool->stop)) {
+    while (!atomic_load(&pool->ending)) {
         if (join_job(pool, &seen)) {
             work(pool, self->worker);
             leave_job(pool);
@@ -137,6 +141,7 @@ int pool_create(struct pool **out, int n_threads, struct err *err)
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->done, NULL);
     pool->n_threads = 1;
+    pool->owner = getpid();
     pool->helpers = mem_zeroed((size_t)n_threads, sizeof *pool->helpers);
     if (!pool->helpers) {
         pool_free(pool);
@@ -164,11 +169,14 @@ int pool_create(struct pool **out, int n_threads, struct err *err)
     return 0;
 }
 
-void pool_free(struct pool *pool)
+static bool is_forked_copy(const struct pool *pool)
 {
-    if (!pool)
-        return;
-    atomic_store(&pool->stop, true);
+    return getpid() != pool->owner;
+}
+
+static void end_helpers(struct pool *pool)
+{
+    atomic_store(&pool->ending, true);
     atomic_store(&pool->next, 0);
     pool->n_tasks = 0;
     open_job(pool);
@@ -177,6 +185,15 @@ void pool_free(struct pool *pool)
     pthread_cond_destroy(&pool->done);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
+}
+
+void pool_free(struct pool *pool)
+{
+    if (!pool)
+        return;
+    /* In a copy, locks are in whatever state the fork met them in. */
+    if (!is_forked_copy(pool))
+        end_helpers(pool);
     free(pool->helpers);
     free(pool);
 }
@@ -188,7 +205,7 @@ int pool_threads(const struct pool *pool)
 
 void pool_run(struct pool *pool, size_t n_tasks, pool_task *task, void *arg)
 {
-    if (pool->n_threads == 1 || n_tasks <= 1) {
+    if (pool->n_threads == 1 || n_tasks <= 1 || is_forked_copy(pool)) {
         for (size_t i = 0; i < n_tasks; i++)
             task(arg, i, 0);
         return;
@@ -200,6 +217,60 @@ void pool_run(struct pool *pool, size_t n_tasks, pool_task *task, void *arg)
     open_job(pool);
     work(pool, 0);
     close_job(pool);
+}
+
+void pool_stop_when(struct pool *pool, pool_stop *wanted)
+{
+    pool->stop_wanted = wanted;
+}
+
+int pool_stopped(const struct pool *pool, struct err *err)
+{
+    return pool->stop_wanted && pool->stop_wanted() ? err_set(err, ERR_INTERRUPTED, "interrupted") : 0;
+}
+
+struct attempt {
+    const struct pool *pool;
+    pool_attempt *task;
+    void *arg;
+    atomic_size_t first;  /* lowest index that failed; SIZE_MAX: none */
+    pthread_mutex_t lock; /* of a change of `first` and its error */
+    struct err err;
+};
+
+static void note_failure(struct attempt *a, size_t index, const struct err *err)
+{
+    pthread_mutex_lock(&a->lock);
+    if (index < atomic_load(&a->first)) {
+        atomic_store(&a->first, index);
+        a->err = *err;
+    }
+    pthread_mutex_unlock(&a->lock);
+}
+
+static void attempt_task(void *arg, size_t index, int worker)
+{
+    struct attempt *a = arg;
+    struct err err = { 0 };
+    /* Those before a failed one run whatever happens, so that the lowest that fails is always found. */
+    if (index > atomic_load(&a->first))
+        return;
+    err.code = pool_stopped(a->pool, &err);
+    if (!err.code)
+        err.code = a->task(a->arg, index, worker, &err);
+    if (err.code)
+        note_failure(a, index, &err);
+}
+
+int pool_try(struct pool *pool, size_t n_tasks, pool_attempt *task, void *arg, struct err *err)
+{
+    struct attempt a = { .pool = pool, .task = task, .arg = arg, .lock = PTHREAD_MUTEX_INITIALIZER };
+    atomic_init(&a.first, SIZE_MAX);
+    pool_run(pool, n_tasks, attempt_task, &a);
+    pthread_mutex_destroy(&a.lock);
+    if (a.err.code && err)
+        *err = a.err;
+    return a.err.code;
 }
 
 int pool_default_threads(void)

@@ -34,7 +34,8 @@ struct loader {
     atomic_size_t *rows_left; /* [n_parts] not widened yet */
     size_t n_parts, n_tasks;  /* tasks after those of the hashes */
     size_t page_bytes;
-    atomic_size_t bad; /* lowest part that holds NaN or infinity */
+    const struct pool *pool;
+    const char *path;
 };
 
 static bool in_place(const struct load *load)
@@ -129,13 +130,23 @@ static const struct part *part_of_task(const struct loader *loader, size_t task)
     return &loader->parts[low];
 }
 
-static void load_task(void *arg, size_t index, int worker)
+static int name_bad(const struct loader *loader, const struct part *part, size_t i, struct err *err)
+{
+    while (all_finite(data_of(part) + i, 1))
+        i++;
+    return err_set(err, ERR_NUMERIC, "%s: tensor \"%s\" holds %g (row %zu, column %zu): the file is damaged",
+                   loader->path, part->load->tensor->name, (double)data_of(part)[i], i / part->columns,
+                   i % part->columns);
+}
+
+static int load_task(void *arg, size_t index, int worker, struct err *err)
 {
     struct loader *loader = arg;
     (void)worker;
     if (index < loader->n_hashes) { /* the longest tasks go first */
-        file_map_sha256(&loader->set->files[index], loader->sha256[index]);
-        return;
+        const struct file_map *file = &loader->set->files[index];
+        int rc = file_map_sha256(file, loader->pool, loader->sha256[index], err);
+        return rc && rc != ERR_INTERRUPTED ? err_prefix(err, "%s: ", file->name) : rc;
     }
     index -= loader->n_hashes;
     const struct part *part = part_of_task(loader, index);
@@ -146,11 +157,8 @@ static void load_task(void *arg, size_t index, int worker)
         if (atomic_fetch_sub(&loader->rows_left[part - loader->parts], rows) == rows && loader->release)
             release_source(loader, part->load->tensor);
     }
-    if (all_finite(data_of(part) + first * part->columns, rows * part->columns))
-        return;
-    size_t me = (size_t)(part - loader->parts), lowest = atomic_load(&loader->bad);
-    while (me < lowest && !atomic_compare_exchange_weak(&loader->bad, &lowest, me))
-        ;
+    size_t at = first * part->columns;
+    return all_finite(data_of(part) + at, rows * part->columns) ? 0 : name_bad(loader, part, at, err);
 }
 
 static size_t padded(size_t bytes)
@@ -235,18 +243,6 @@ static void make_parts(struct loader *loader, const struct load *loads, size_t n
     loader->n_parts = n;
 }
 
-static int name_bad(const struct loader *loader, const char *path, struct err *err)
-{
-    size_t bad = atomic_load(&loader->bad), i = 0;
-    if (bad == SIZE_MAX)
-        return 0;
-    const struct part *part = &loader->parts[bad];
-    while (all_finite(data_of(part) + i, 1))
-        i++;
-    return err_set(err, ERR_NUMERIC, "%s: tensor \"%s\" holds %g (row %zu, column %zu): the file is damaged", path,
-                   part->load->tensor->name, (double)data_of(part)[i], i / part->columns, i % part->columns);
-}
-
 static int by_name(const void *a, const void *b)
 {
     const struct file_map *const *x = a, *const *y = b;
@@ -257,6 +253,7 @@ static int by_name(const void *a, const void *b)
 static int combine_hashes(struct model *m, const struct loader *loader, struct err *err)
 {
     size_t n = loader->set->n_files;
+    int rc = 0;
     if (n == 1) {
         memcpy(m->sha256, loader->sha256[0], sizeof m->sha256);
         return 0;
@@ -269,11 +266,12 @@ static int combine_hashes(struct model *m, const struct loader *loader, struct e
         qsort(files, n, sizeof *files, by_name);
         for (size_t i = 0; i < n; i++)
             memcpy(digits + 64 * i, loader->sha256[files[i] - loader->set->files], 64);
-        file_sha256(digits, 64 * n, m->sha256);
-    }
+        rc = file_sha256(digits, 64 * n, m->sha256, err);
+    } else
+        rc = err_nomem(err, "the hashes of the model files");
     free(files);
     free(digits);
-    return files && digits ? 0 : err_nomem(err, "the hashes of the model files");
+    return rc;
 }
 
 static void set_pointers(const struct model_storage *s, const struct loader *loader)
@@ -289,9 +287,12 @@ static void set_pointers(const struct model_storage *s, const struct loader *loa
 static int widen_loads(struct model *m, const struct load *loads, size_t n, char *at, bool release, bool hash,
                        struct pool *pool, struct err *err)
 {
-    struct loader loader = { .set = model_tensors(m), .release = release, .page_bytes = (size_t)sysconf(_SC_PAGESIZE) };
+    struct loader loader = { .set = model_tensors(m),
+                             .release = release,
+                             .page_bytes = (size_t)sysconf(_SC_PAGESIZE),
+                             .pool = pool,
+                             .path = m->path };
     int rc = 0;
-    atomic_init(&loader.bad, SIZE_MAX);
     loader.n_hashes = hash ? loader.set->n_files : 0;
     loader.parts = mem_array(n, sizeof *loader.parts);
     loader.rows_left = mem_array(n, sizeof *loader.rows_left);
@@ -300,8 +301,7 @@ static int widen_loads(struct model *m, const struct load *loads, size_t n, char
         rc = err_nomem(err, "the list of weights");
     else {
         make_parts(&loader, loads, n, at);
-        pool_run(pool, loader.n_hashes + loader.n_tasks, load_task, &loader);
-        rc = name_bad(&loader, m->path, err);
+        rc = pool_try(pool, loader.n_hashes + loader.n_tasks, load_task, &loader, err);
         rc = rc || !hash ? rc : combine_hashes(m, &loader, err);
         if (!rc)
             set_pointers(m->storage, &loader);

@@ -11,12 +11,11 @@ size_t gemm_scratch(size_t rows, size_t n_in)
 void gemm(const struct gemm *g, float *scratch)
 {
 #if defined(__x86_64__)
-    if (scratch && isa_level() == ISA_LEVEL_V4) {
-        gemm_v4(g, scratch);
-        return;
-    }
-    if (scratch && isa_level() == ISA_LEVEL_V3) {
-        gemm_v3(g, scratch);
+    static void (*const levels[])(const struct gemm *g, float *scratch) = {
+        [ISA_LEVEL_BASE] = gemm_base, [ISA_LEVEL_V3] = gemm_v3, [ISA_LEVEL_V4] = gemm_v4
+    };
+    if (scratch) {
+        levels[isa_level()](g, scratch);
         return;
     }
 #endif

@@ -11,8 +11,9 @@
  *     float *scratch = mem_aligned(gemm_scratch(g.rows, g.n_in), sizeof *scratch);
  *     gemm(&g, scratch);                                        // y = x w^T
  *
- * Machines without AVX2 or AVX-512 get cblas_sgemm, which needs no scratch and
- * makes no promise about bits.
+ * Machines other than x86-64 get cblas_sgemm, which needs no scratch and makes
+ * no promise about bits, nor always 1e-5 about them (OpenBLAS's Prescott kernels
+ * differ by more between a prompt alone and in a batch).
  */
 #ifndef STRATA_RUNTIME_GEMM_H
 #define STRATA_RUNTIME_GEMM_H
@@ -41,6 +42,7 @@ void gemm(const struct gemm *g, float *scratch);
 size_t gemm_scratch(size_t rows, size_t n_in);
 
 /* Of one instruction set (gemm_isa.c). */
+void gemm_base(const struct gemm *g, float *scratch);
 void gemm_v3(const struct gemm *g, float *scratch);
 void gemm_v4(const struct gemm *g, float *scratch);
 

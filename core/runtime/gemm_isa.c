@@ -1,12 +1,12 @@
 /*
- * The products of gemm.h for AVX2 and AVX-512. One operand is packed into
+ * The products of gemm.h for SSE2, AVX2 and AVX-512. One operand is packed into
  * panels, [inputs, PANEL], and read as vectors; of the other, TILE rows at a
  * time are read number by number where they lie. A tile's sums stay in
  * registers for a whole part of the inputs.
  */
 #include "core/runtime/gemm.h"
 
-#ifdef __FMA__
+#ifdef __SSE2__
 
 #include "core/runtime/vec.h"
 
@@ -16,6 +16,7 @@ enum {
     PANEL = 2 * VEC_LANES,
     TILE = VEC_LANES == 16 ? 12 : 6, /* 2 * TILE sums, 2 vectors and 1 number: 27 of 32 registers, 15 of 16 */
     LINE = 16,                       /* floats of a cache line */
+    LINES = (PANEL + LINE - 1) / LINE,
 };
 _Static_assert((int)PANEL <= (int)GEMM_PANEL && GEMM_PANEL % PANEL == 0, "gemm_scratch rounds up to whole panels");
 
@@ -185,7 +186,7 @@ static void multiply_in_major(const struct part *p)
             struct lines x = { .at = g->x + (p->first_row + r) * g->x_stride + p->first_in, .stride = g->x_stride };
             /* The next panel's lines, one of each input at a time. */
             x.ahead = x.at;
-            if (r < PANEL / LINE * TILE && out + 2 * PANEL <= g->n_out) {
+            if (r < LINES * TILE && out + 2 * PANEL <= g->n_out) {
                 x.ahead = w + out + PANEL + r / TILE * LINE;
                 x.step = g->w_stride;
             }

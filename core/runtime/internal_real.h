@@ -109,7 +109,8 @@ static inline unsigned touched(const struct pass *p, enum site site, size_t laye
 
 /*
  * The hook of a row site: applies its edits to data[n_rows, row size], then shows it to the sink. The data's rows are
- * active rows first_row.., or index[0..n_rows) where index is not NULL. Costs one look-up when untouched.
+ * active rows first_row.., or index[0..n_rows) where index is not NULL. Costs one look-up when untouched. Here a pass
+ * also learns that it is to stop (pool_stop_when): ERR_INTERRUPTED.
  */
 int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t first_row, size_t n_rows,
                const size_t *index, struct err *err);

@@ -4,6 +4,7 @@
 #include "core/runtime/blas_check.h"
 #include "core/runtime/gemm.h"
 #include "core/runtime/internal.h"
+#include "core/runtime/kernel_check.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -16,6 +17,7 @@ int runtime_create(struct runtime **out, const struct model *model, struct pool 
     /* The pool owns the threads; BLAS calls are one-threaded each (notes: twice as fast at middle sizes). */
     openblas_set_num_threads(1);
     int rc = blas_check(err);
+    rc = rc ? rc : kernel_check(err);
     if (rc)
         return rc;
     struct runtime *rt = mem_zeroed(1, sizeof *rt);

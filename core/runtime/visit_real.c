@@ -146,8 +146,8 @@ int visit_rows(struct pass *p, enum site site, size_t layer, real *data, size_t 
 {
     unsigned touch = touched(p, site, layer);
     const struct model_config *c = &p->model->config;
-    int rc = 0;
-    if (touch && n_rows) {
+    int rc = pool_stopped(p->rt->pool, err);
+    if (!rc && touch && n_rows) {
         size_t row_size = site_row_size(site, c);
         for (size_t r = 0; (touch & TOUCH_EDIT) && r < n_rows; r++)
             edit_row(p, site, layer, index ? index[r] : first_row + r, data + r * row_size, row_size);
@@ -208,6 +208,9 @@ int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t
     unsigned touch = touched(p, site, layer);
     const struct sequence *s = &p->sequences[prompt];
     size_t n = s->prompt->n_tokens, n_heads = p->model->config.n_heads;
+    int rc = pool_stopped(p->rt->pool, err);
+    if (rc)
+        return rc;
     for (size_t h = 0; (touch & TOUCH_EDIT) && h < n_heads; h++)
         edit_edges(p, site, layer, s, h, s->begin, n, 0, data + h * n * n, n);
     if (!(touch & TOUCH_READ))
@@ -220,6 +223,6 @@ int visit_edges(struct pass *p, enum site site, size_t layer, real *data, size_t
         .row_size = n_heads * n,
         .prompt = prompt,
     };
-    int rc = check_edges(p, site, layer, data, s, err);
+    rc = check_edges(p, site, layer, data, s, err);
     return rc ? rc : show(p, view, data, err);
 }

@@ -27,6 +27,7 @@ struct write_queue {
     void *arg;
     double flush_seconds, committed_at;
 
+    pid_t owner; /* a child made by fork has no thread that writes */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t more, room;
@@ -121,7 +122,7 @@ int write_queue_start(struct write_queue **out, int fd, const char *path, double
     struct write_queue *q = mem_zeroed(1, sizeof *q);
     if (q) {
         *q = (struct write_queue){
-            .fd = fd, .path = path, .commit = commit, .arg = arg, .flush_seconds = flush_seconds
+            .fd = fd, .path = path, .commit = commit, .arg = arg, .flush_seconds = flush_seconds, .owner = getpid()
         };
         q->ring = mem_aligned(WRITE_QUEUE_BYTES, 1);
         q->jobs = mem_array(N_JOBS, sizeof *q->jobs);
@@ -155,8 +156,15 @@ static int failure(struct write_queue *q, struct err *err)
     return err_set(err, (enum err_code)q->failure.code, "%s", q->failure.msg);
 }
 
+static int check_owner(const struct write_queue *q, struct err *err)
+{
+    return getpid() == q->owner ? 0 : err_set(err, ERR_ARG, "%s: is written by another process", q->path);
+}
+
 void *write_queue_reserve(struct write_queue *q, size_t bytes, size_t *room, struct err *err)
 {
+    if (check_owner(q, err))
+        return NULL;
     size_t piece = bytes < WRITE_QUEUE_PIECE ? bytes : WRITE_QUEUE_PIECE, rounded = (piece + 63) & ~(size_t)63;
     size_t at = (size_t)(q->head % WRITE_QUEUE_BYTES);
     /* A piece is contiguous: where the end of the ring is too near, it is left out. */
@@ -197,6 +205,9 @@ void write_queue_send(struct write_queue *q, off_t at, size_t bytes)
 int write_queue_mark(struct write_queue *q, const uint64_t counts[WRITE_QUEUE_COUNTS], struct err *err)
 {
     struct job job = { .data = NULL };
+    int rc = check_owner(q, err);
+    if (rc)
+        return rc;
     memcpy(job.counts, counts, sizeof job.counts);
     pthread_mutex_lock(&q->mutex);
     push(q, &job);
@@ -205,7 +216,7 @@ int write_queue_mark(struct write_queue *q, const uint64_t counts[WRITE_QUEUE_CO
     return failed ? failure(q, err) : 0;
 }
 
-int write_queue_stop(struct write_queue *q, struct err *err)
+static int end_thread(struct write_queue *q, struct err *err)
 {
     pthread_mutex_lock(&q->mutex);
     q->stopping = true;
@@ -216,6 +227,14 @@ int write_queue_stop(struct write_queue *q, struct err *err)
     pthread_mutex_destroy(&q->mutex);
     pthread_cond_destroy(&q->more);
     pthread_cond_destroy(&q->room);
+    return rc;
+}
+
+int write_queue_stop(struct write_queue *q, struct err *err)
+{
+    int rc = check_owner(q, err);
+    if (!rc)
+        rc = end_thread(q, err);
     free(q->ring);
     free(q->jobs);
     free(q);

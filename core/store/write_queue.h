@@ -16,7 +16,8 @@
  * failed write ends writing: later calls return that error, and stop still
  * commits the last mark whose data was written whole.
  *
- * One producer thread at a time.
+ * One producer thread at a time, of the process that started it: a child made by
+ * fork gets ERR_ARG, and writes nothing.
  */
 #ifndef STRATA_STORE_WRITE_QUEUE_H
 #define STRATA_STORE_WRITE_QUEUE_H

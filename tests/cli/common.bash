@@ -64,7 +64,8 @@ if not eval(sys.argv[1]):
 ' "$@"
 }
 
-without_preload_skip() {
+# not_under_asan: a library that is preloaded does not go with the address sanitizer.
+not_under_asan() {
     if grep -q __asan_init "$STRATA"; then
         skip "a preloaded library does not go with the address sanitizer"
     fi
@@ -73,7 +74,7 @@ without_preload_skip() {
 # wrong_blas INNER: makes wrong.so, to be preloaded: sgemm with a wrong first number wherever the inner size is INNER
 # (0: always).
 wrong_blas() {
-    without_preload_skip
+    not_under_asan
     cat >wrong.c <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>

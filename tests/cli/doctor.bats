@@ -3,17 +3,18 @@ load common
 @test "all is well here" {
     strata doctor
     expect 0
-    for name in "instruction set" BLAS threads memory disk HDF5 gnuplot fonts model; do
+    for name in "instruction set" BLAS kernels threads memory disk HDF5 gnuplot fonts model; do
         grep -qE "^(ok|warn) +$name " <<<"$output"
     done
     grep -qE '^ok +BLAS .*self-test passed' <<<"$output"
+    grep -qE '^ok +kernels +self-test passed: products, .*softmax.*the lens' <<<"$output"
     grep -qE '^ok +HDF5 .*read back' <<<"$output"
 }
 
 @test "JSON has the same checks" {
     strata doctor --json
     expect 0
-    check 'd["ok"] and {c["name"] for c in d["checks"]} >= {"BLAS", "HDF5", "gnuplot", "fonts", "disk", "memory"}'
+    check 'd["ok"] and {c["name"] for c in d["checks"]} >= {"BLAS", "kernels", "HDF5", "gnuplot", "fonts", "disk", "memory"}'
     check 'all(c["status"] in ("ok", "warn", "fail") for c in d["checks"])'
 }
 
@@ -58,6 +59,26 @@ load common
     grep -qE '^fail +BLAS ' <<<"$output"
     run --separate-stderr env LD_PRELOAD="$PWD/wrong.so" "$STRATA" run -m "$TINY" "$PROMPT"
     expect 1 "BLAS"
+    one_line
+    [ -z "$output" ]
+}
+
+# The oracle of GELU's vector kernel is the C library's tanh: with another one, one of the two is wrong.
+@test "a kernel that computes wrong numbers is a failure, and nothing runs on it" {
+    not_under_asan
+    cat >wrong.c <<'END'
+double tanh(double x);
+double tanh(double x)
+{
+    return x / (1 + (x < 0 ? -x : x));
+}
+END
+    ${CC:-cc} -shared -fPIC -o wrong.so wrong.c
+    run --separate-stderr env LD_PRELOAD="$PWD/wrong.so" "$STRATA" doctor
+    expect 1 "kernels"
+    grep -qE '^fail +kernels +activation GELU \(tanh\): wrong numbers here \(instruction set ' <<<"$output"
+    run --separate-stderr env LD_PRELOAD="$PWD/wrong.so" "$STRATA" run -m "$TINY" "$PROMPT"
+    expect 1 "activation GELU (tanh): wrong numbers here" "STRATA_ISA"
     one_line
     [ -z "$output" ]
 }

@@ -5,6 +5,7 @@
 #include "tests/golden/families.h"
 #include "tests/golden/references.h"
 #include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "probes/lens_batch.h"
 
@@ -24,8 +25,6 @@ enum { N_MODELS = sizeof models / sizeof *models };
  * whose half last bit up to 64 is 1.9e-6: more double cannot show.
  */
 static const double bound[] = { [PRECISION_F32] = 4e-5, [PRECISION_F64] = 2e-6 };
-
-static struct pool *pool;
 
 struct errors {
     double worst;
@@ -110,24 +109,11 @@ static void misplaced_layers_are_seen(void **state)
     }
 }
 
-static int make_pool(void **state)
-{
-    (void)state;
-    return pool_create(&pool, 2, NULL);
-}
-
-static int free_pool(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_depth_equals_fp64),
         cmocka_unit_test(misplaced_layers_are_seen),
     };
-    return cmocka_run_group_tests_name("lens", tests, make_pool, free_pool);
+    return cmocka_run_group_tests_name("lens", tests, open_pool, close_pool);
 }

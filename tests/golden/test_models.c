@@ -6,6 +6,7 @@
 #include "tests/golden/families.h"
 #include "tests/golden/references.h"
 #include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #include "core/runtime/collect.h"
 
@@ -29,8 +30,6 @@ static struct {
     size_t n_sites;
     double worst[2];
 } measured[N_MODELS];
-
-static struct pool *pool;
 
 struct run {
     struct model *model;
@@ -575,19 +574,6 @@ static void the_same_run_gives_the_same_bytes(void **state)
     }
 }
 
-static int make_pool(void **state)
-{
-    (void)state;
-    return pool_create(&pool, 2, NULL);
-}
-
-static int free_pool(void **state)
-{
-    (void)state;
-    pool_free(pool);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -600,6 +586,6 @@ int main(void)
         cmocka_unit_test(a_cache_is_not_continued_where_angles_change),
         cmocka_unit_test(the_same_run_gives_the_same_bytes),
     };
-    int failed = cmocka_run_group_tests_name("models", tests, make_pool, free_pool);
+    int failed = cmocka_run_group_tests_name("models", tests, open_pool, close_pool);
     return failed ? failed : write_table();
 }

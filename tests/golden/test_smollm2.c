@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "tests/must.h"
+#include "tests/shared_pool.h"
 
 #define MODEL "data/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define REFERENCES "tests/golden/smollm2_lens.json"
@@ -52,7 +53,7 @@ static int start(void **state)
     (void)state;
     if (!file_exists(MODEL))
         return 0;
-    if (pool_create(&demo.pool, 2, &err) || model_open(&demo.model, MODEL, demo.pool, &err) ||
+    if (pool_create(&demo.pool, test_threads(), &err) || model_open(&demo.model, MODEL, demo.pool, &err) ||
         file_map_open(&map, REFERENCES, &err) || json_parse(map.data, map.size, map.name, &root, &err)) {
         fprintf(stderr, "%s\n", err.msg);
         return -1;

@@ -26,15 +26,18 @@ struct level {
     bool keeps_bits;
 };
 
-static size_t levels(struct level out[3])
+static size_t levels(struct level out[4])
 {
     size_t n = 0;
-    out[n++] = (struct level){ "as chosen", gemm, isa_level() != ISA_LEVEL_BASE };
 #if defined(__x86_64__)
+    out[n++] = (struct level){ "as chosen", gemm, true };
+    out[n++] = (struct level){ "base", gemm_base, true };
     if (isa_level() >= ISA_LEVEL_V3)
         out[n++] = (struct level){ "v3", gemm_v3, true };
     if (isa_level() >= ISA_LEVEL_V4)
         out[n++] = (struct level){ "v4", gemm_v4, true };
+#else
+    out[n++] = (struct level){ "as chosen", gemm, false };
 #endif
     return n;
 }
@@ -113,7 +116,7 @@ static const size_t shapes[][3] = {
 static void products_match_naive_sums(void **state)
 {
     (void)state;
-    struct level level[3];
+    struct level level[4];
     size_t n = levels(level);
     for (size_t s = 0; s < 2 * sizeof shapes / sizeof *shapes; s++) {
         const size_t *shape = shapes[s / 2];
@@ -145,7 +148,7 @@ static void without_scratch_blas_does_it(void **state)
 static void bits_do_not_depend_on_the_batch(void **state)
 {
     (void)state;
-    struct level level[3];
+    struct level level[4];
     size_t n = levels(level);
     float *scratch = make_scratch(300, 4000);
     for (size_t l = 0; l < n; l++)

@@ -3,6 +3,7 @@
 #include "core/base/half.h"
 #include "core/store/extent.h"
 #include "core/store/stream_file.h"
+#include "core/store/write_queue.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -372,6 +373,51 @@ static void an_extent_is_only_moved_where_it_is_recognised(void **state)
     h5_close(&f, 0, &err);
 }
 
+/* --- fork --- */
+
+static int commit_nothing(void *arg, const uint64_t counts[WRITE_QUEUE_COUNTS], struct err *err)
+{
+    (void)err;
+    memcpy(arg, counts, sizeof(uint64_t[WRITE_QUEUE_COUNTS]));
+    return 0;
+}
+
+static void a_forked_child_does_not_write(void **state)
+{
+    (void)state;
+    static const char text[] = "the parent's";
+    uint64_t counts[WRITE_QUEUE_COUNTS] = { 7 }, committed[WRITE_QUEUE_COUNTS] = { 0 };
+    struct write_queue *q;
+    struct err err = { 0 };
+    char back[sizeof text + 8] = "";
+    size_t room;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), status;
+    assert_true(fd >= 0);
+    assert_int_equal(write_queue_start(&q, fd, path, 60, commit_nothing, committed, &err), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) {
+        alarm(20);
+        bool refused = !write_queue_reserve(q, 5, &room, &err) && err.code == ERR_ARG;
+        refused = refused && strstr(err.msg, "stream.h5: is written by another process");
+        refused = refused && write_queue_mark(q, counts, &err) == ERR_ARG;
+        _exit(write_queue_stop(q, &err) == ERR_ARG && refused ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    void *out = write_queue_reserve(q, sizeof text, &room, &err);
+    assert_non_null(out);
+    assert_int_equal(room, sizeof text);
+    memcpy(out, text, sizeof text);
+    write_queue_send(q, 0, sizeof text);
+    assert_int_equal(write_queue_mark(q, counts, &err), 0);
+    assert_int_equal(write_queue_stop(q, &err), 0);
+    assert_int_equal(committed[0], 7);
+    assert_int_equal(pread(fd, back, sizeof back, 0), sizeof text);
+    assert_string_equal(back, text);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +430,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(wrong_counts_are_caught, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_folder_that_cannot_be_written_is_one_clear_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_extent_is_only_moved_where_it_is_recognised, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_forked_child_does_not_write, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("store_stream", tests, NULL, NULL);
 }
