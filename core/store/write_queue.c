@@ -32,7 +32,7 @@ struct write_queue {
     pthread_mutex_t mutex;
     pthread_cond_t more, room;
     char *ring;
-    uint64_t head, tail; /* ring positions: bytes ever reserved, bytes ever freed; modulo WRITE_QUEUE_BYTES */
+    uint64_t head, tail; /* ring positions: up to which reserved, up to which freed; modulo WRITE_QUEUE_BYTES */
     struct job *jobs;
     uint64_t jobs_in, jobs_out;
     char *reserved;
@@ -166,10 +166,12 @@ void *write_queue_reserve(struct write_queue *q, size_t bytes, size_t *room, str
     if (check_owner(q, err))
         return NULL;
     size_t piece = bytes < WRITE_QUEUE_PIECE ? bytes : WRITE_QUEUE_PIECE, rounded = (piece + 63) & ~(size_t)63;
+    pthread_mutex_lock(&q->mutex);
+    if (q->head == q->tail) /* all is written: the same memory again, so that most of the ring is never touched */
+        q->head = q->tail = 0;
     size_t at = (size_t)(q->head % WRITE_QUEUE_BYTES);
     /* A piece is contiguous: where the end of the ring is too near, it is left out. */
     size_t skipped = WRITE_QUEUE_BYTES - at < rounded ? WRITE_QUEUE_BYTES - at : 0;
-    pthread_mutex_lock(&q->mutex);
     while (!q->failure.code && q->head + skipped + rounded - q->tail > WRITE_QUEUE_BYTES)
         pthread_cond_wait(&q->room, &q->mutex);
     bool failed = q->failure.code;
