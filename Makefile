@@ -133,8 +133,8 @@ asan: deps
 	@SKIP="$(SKIP)" $(MAKE) --no-print-directory -j$$(nproc) SANITIZE=address,undefined test
 
 # Tests in which threads of ours run: the pool, passes, replays, the lens, probes with tasks of their own, the writer's
-# queue, the loader, a tokenizer that is shared. Those that begin longest come first.
-THREAD_TESTS := $(addprefix tests/unit/test_,stages replay store_lens runtime fact_trace causal_trace heads extraction \
+# queue, the loader, a tokenizer that is shared; not test_stages, which takes as long as all and runs nothing else.
+THREAD_TESTS := $(addprefix tests/unit/test_,replay store_lens runtime fact_trace causal_trace heads extraction \
     store_stream store_dump tokenizer knockout heads_map neurons patching model weights_stream stop pool logit_lens lens_batch)
 tsan: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) SANITIZE=thread $(addprefix $(BUILD)/thread/,$(THREAD_TESTS))

@@ -183,7 +183,7 @@ interrupted() {
     shift
     "$STRATA" lens -m "$TINY" -i many.jsonl --positions all -t 1 "$@" 2>cut.err &
     local pid=$!
-    for i in $(seq 200); do [ -e "$file" ] && break; sleep 0.01; done
+    for i in $(seq 200); do [ -s "$file" ] && break; sleep 0.01; done
     sleep 0.1
     kill -INT $pid || true
     status=0
@@ -194,7 +194,7 @@ interrupted() {
     for i in $(seq 12); do cat "$FACTS"; done | sed 's/"id": "[^"]*", //' >many.jsonl
     interrupted cut.h5.partial -o cut.h5
     if [ $status -ne 0 ]; then
-        [ $status -eq 130 ] && grep -q "interrupted after" cut.err
+        [ $status -eq 130 ] && grep -q "interrupted" cut.err
         [ -e cut.h5.partial ] && [ ! -e cut.h5 ]
         strata lens -m "$TINY" -i many.jsonl --positions all -t 1 -o cut.h5 --top 4 --resume
         expect 1

@@ -60,7 +60,7 @@ agree() {
 }
 
 @test "golden references under another core type, instruction set and number of threads" {
-    [ -x "$BUILD/tests/golden/test_models" ] || skip "no build of the tests"
+    (cd "$ROOT" && [ -x "$BUILD/tests/golden/test_models" ]) || skip "no build of the tests"
     run "$ROOT/tests/stress.sh" slice
     echo "$output"
     [ "$status" -eq 0 ]
@@ -151,10 +151,11 @@ in_a_product() {
     kill -INT $pid
     sleep 0.3
     kill -0 $pid
-    start=$SECONDS
     kill -INT $pid
+    { sleep 5; kill -KILL $pid; } 2>/dev/null 3>&- &
     status=0
     wait $pid || status=$?
-    [ $status = 130 ] && [ $((SECONDS - start)) -lt 5 ]
+    kill $! || true
+    [ $status = 130 ]
     [ ! -s said ]
 }
