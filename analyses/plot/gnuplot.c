@@ -82,7 +82,8 @@ static int judge(int status, const char *folder, const char *script, const char 
 /* Not fork: that would copy the page tables of all weights, which takes a tenth of a second each. */
 static int spawn(pid_t *child, const char *folder, const char *script, int message_fd)
 {
-    char *const argv[] = { "gnuplot", "-d", "-e", "draft='" FILE_DRAFT "'", (char *)script, NULL };
+    char draft[] = "draft='" FILE_DRAFT "'";
+    char *const argv[] = { "gnuplot", "-d", "-e", draft, (char *)script, NULL };
     posix_spawn_file_actions_t actions;
     int rc = posix_spawn_file_actions_init(&actions);
     if (rc)

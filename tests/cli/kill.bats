@@ -6,9 +6,7 @@ setup_file() {
     export SITES=resid_post,z,pattern
     export WORK=$BATS_FILE_TMPDIR
     cat "$ROOT"/data/facts/[a-c]*.jsonl >"$WORK/facts.jsonl"
-    local start=$(date +%s%N)
     "$STRATA" dump --quiet -m "$TINY" -i "$WORK/facts.jsonl" --sites $SITES --flush 0 -o "$WORK/whole.h5"
-    export TAKES_MS=$((($(date +%s%N) - start) / 1000000))
 }
 
 # What is there must be right: whole prompts, all of their rows, the same numbers.
@@ -44,14 +42,19 @@ signalled() {
     for try in {1..20}; do
         "$STRATA" dump "${dump_args[@]}" 2>said &
         child=$!
-        pause=$((TAKES_MS * (try % 10 + 1) / 12))
-        sleep $((pause / 1000)).$(printf %03d $((pause % 1000)))
+        for wait in {1..1000}; do
+            [ ! -e killed.h5.starting ] && [ ! -e killed.h5 ] || break
+            sleep 0.005
+        done
+        sleep 0.0$((try % 10))
         for signal; do
             kill -$signal $child 2>/dev/null || true
+            sleep 0.005 # two of a kind at once are one
         done
         status=0
         wait $child || status=$?
-        [ ! -e killed.h5.starting ] || [ $status -gt 140 ] || [ $status = 129 ] # before main ran
+        # Death by the signal: only before main ran.
+        [ $status != 129 ] && [ $status != 143 ] || [ ! -e killed.h5.lock ]
         [ $status = 130 ] && [ -e killed.h5.partial ] && break
         rm -f killed.h5*
     done

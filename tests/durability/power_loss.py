@@ -190,10 +190,19 @@ class Disk:
 
 # --- the order ---
 
+EXTENTS_OF_8_BYTES = {"dump", "shards", "lens"}  # and nothing else of theirs, once there is a partial file
+
 def check_order(run, ops, final, start):
     """Of every name that stays."""
-    disk = Disk(start)
+    disk, counted = Disk(start), set()
     for op in ops:
+        if op[0] == "write" and op[1].endswith(".partial") and run.kind in EXTENTS_OF_8_BYTES:
+            if len(op[2]) == 8:
+                counted.add(op[1])
+            elif op[1] in counted:
+                fail(run, f"{op[1]}: what is whole is not flushed before the run goes on")
+        if op[0] == "sync":
+            counted.discard(op[1])
         if op[0] == "open" and op[1] in final:
             fail(run, f"{op[1]} is opened for writing under its final name")
         if op[0] == "rename" and disk.names[op[1]].pending:

@@ -107,14 +107,16 @@ NAMES = {"p": "pwrite", "w": "write", "s": "fsync", "d": "fdatasync", "t": "ftru
 
 
 def choose_call(run, rng):
-    """A call by name and number: half of them flushes, renames and removals, where the order matters."""
-    counts = collections.Counter(run.calls)
-    order = [c for c in "sdrut" if counts[c]]
-    letter = rng.choice(order if order and rng.random() < 0.6 else sorted(counts))
-    nth = rng.randint(1, counts[letter])
-    if rng.random() < 0.5:  # a resumed run has fewer
-        nth = rng.randint(1, min(3, counts[letter]))
-    return {"LD_PRELOAD": run.preload, "KILL_CALL": NAMES[letter], "KILL_NTH": str(nth),
+    """A call: near a flush, rename or removal, where the order matters, by its number in a whole run; or one of those by
+    name, early, since a resumed run has fewer; or any."""
+    order = [i for i, letter in enumerate(run.calls) if letter in "sdrut"]
+    way, call = rng.random(), "any"
+    nth = rng.randint(1, len(run.calls))
+    if order and way < 0.5:
+        nth = min(max(1, rng.choice(order) + rng.randint(-30, 30)), len(run.calls))
+    elif order and way < 0.8:
+        call, nth = NAMES[rng.choice([run.calls[i] for i in order])], rng.randint(1, 3)
+    return {"LD_PRELOAD": run.preload, "KILL_CALL": call, "KILL_NTH": str(nth),
             "KILL_WHEN": rng.choice(["before", "after", "within"])}
 
 
