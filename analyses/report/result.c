@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* --- which form --- */
 
@@ -81,7 +82,11 @@ int result_h5(const char *path, const struct provenance *p, result_put *put, con
     struct strbuf partial = STRBUF_INIT;
     struct h5_file f;
     strbuf_addf(&partial, "%s.partial", path);
-    int rc = strbuf_failed(&partial) ? err_nomem(err, "a path") : h5_create(&f, strbuf_text(&partial), err);
+    if (strbuf_failed(&partial)) {
+        strbuf_release(&partial);
+        return err_nomem(err, "a path");
+    }
+    int rc = h5_create(&f, partial.data, err);
     if (!rc) {
         rc = provenance_write(&f, p, true, err);
         rc = rc ? rc : put(report, &f, err);
@@ -89,9 +94,9 @@ int result_h5(const char *path, const struct provenance *p, result_put *put, con
         rc = rc ? rc : file_sync(partial.data, err);
         if (!rc && rename(partial.data, path))
             rc = err_errno(err, "%s: cannot rename %s to it", path, partial.data);
-        if (rc)
-            remove(partial.data);
     }
+    if (rc)
+        unlink(partial.data);
     strbuf_release(&partial);
     return rc;
 }

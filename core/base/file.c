@@ -69,6 +69,13 @@ bool file_exists(const char *path)
     return !stat(path, &st);
 }
 
+int file_look(const char *path, struct err *err)
+{
+    if (file_exists(path))
+        return 1;
+    return errno == ENOENT || errno == ENOTDIR ? 0 : err_errno(err, "%s: cannot look at it", path);
+}
+
 bool file_is_folder(const char *path)
 {
     struct stat st;
@@ -161,7 +168,10 @@ int file_sync_parent(const char *path, struct err *err)
         return err_set(err, ERR_IO, "%s: the path is too long", path);
     memcpy(folder, path, n);
     folder[n] = '\0';
-    return file_sync(n ? folder : slash ? "/" : ".", err);
+    int rc = file_sync(n ? folder : slash ? "/" : ".", err);
+    if (rc && !n) /* "." alone tells nothing */
+        err_prefix(err, "%s: its folder ", path);
+    return rc;
 }
 
 char *file_join(const char *folder, const char *name)

@@ -96,9 +96,11 @@ int spool_rewind(struct spool *s, struct err *err)
 
 static int take(struct spool *s, void *out, size_t bytes, struct err *err)
 {
-    if (bytes && fread(out, 1, bytes, s->file) != bytes)
-        return err_set(err, ERR_IO, "%s: cannot read back its temporary file", s->path);
-    return 0;
+    if (!bytes || fread(out, 1, bytes, s->file) == bytes)
+        return 0;
+    if (ferror(s->file))
+        return err_errno(err, "%s: cannot read back its temporary file", s->path);
+    return err_set(err, ERR_IO, "%s: its temporary file is shorter than what was written", s->path);
 }
 
 static int take_text(struct spool *s, char **out, struct err *err)
