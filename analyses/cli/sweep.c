@@ -39,7 +39,7 @@ int sweep_add_file(const char *name, const char *path, struct strbuf *more, stru
     file_map_sha256(&map, hex);
     file_map_close(&map);
     strbuf_addf(more, "%s: %s\n", name, hex);
-    return 0;
+    return strbuf_failed(more) ? err_nomem(err, "a journal") : 0;
 }
 
 int sweep_begin(struct cli *cli, const char *file, const struct provenance *p, const char *more, struct err *err)
