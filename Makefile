@@ -69,12 +69,13 @@ STRATA     := $(BUILD)/strata
 FUZZ_SRCS  := $(wildcard tests/fuzz/fuzz_*.c)
 TEST_SRCS  := $(wildcard tests/unit/test_*.c tests/golden/test_*.c) $(FUZZ_SRCS)
 TESTS      := $(patsubst %.c,$(BUILD)/%,$(TEST_SRCS))
+FAIL_ALLOC := $(BUILD)/tests/faults/fail_alloc.so
 FUZZ_SEEDS := $(BUILD)/fuzz/seeds/made
 BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test families bench asan tsan coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
+.PHONY: help deps build objects demo test families bench asan tsan coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean faults
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -86,6 +87,7 @@ help:
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
 	@echo '  tsan        tests of what runs in threads, under the thread sanitizer'
 	@echo '  coverage    lines and branches that the tests reach, per folder'
+	@echo '  faults      every allocation and system call of whole commands fails once: half an hour or more'
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
 	@echo '  families    write docs/families.md: what is compared with the reference for each family, and its errors'
@@ -107,7 +109,7 @@ demo: deps
 	@STRATA=$(STRATA) tests/demo.sh
 
 test: deps
-	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS)
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS) $(FAIL_ALLOC)
 	@BUILD=$(BUILD) STRATA=$(STRATA) tests/run.sh
 
 # The table of what is proven for each family, written by the test that proves it.
@@ -138,6 +140,11 @@ fuzz: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) build $(FUZZ_SEEDS)
 	@$(MAKE) --no-print-directory -j$$(nproc) CC=clang BUILD=$(BUILD)/fuzz SANITIZE=fuzzer-no-link,address,undefined fuzzers
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
+
+faults: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(FAIL_ALLOC)
+	@export STRATA=$(STRATA) BUILD=$(BUILD) && python3 tests/faults/faults.py alloc && \
+	    python3 tests/faults/faults.py alloc --libraries && python3 tests/faults/faults.py io
 
 coverage-programs: build $(TESTS) $(FUZZ_SEEDS)
 
@@ -219,6 +226,11 @@ $(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS) -lcmocka
 
+# Neither instrumented nor hardened: it lies under the program's own calls.
+$(BUILD)/tests/faults/%.so: tests/faults/%.c
+	@mkdir -p $(@D)
+	$(Q)echo '  CC $@'; $(CC) -std=c11 -O2 $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) -shared -fPIC -o $@ $< -ldl -lpthread
+
 $(BUILD)/fuzz_%: tests/fuzz/fuzz_%.c $(LIB)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -fsanitize=fuzzer -o $@ $< $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS)
 
@@ -226,10 +238,10 @@ $(FUZZ_SEEDS): tests/fuzz/make_seeds.py $(STRATA)
 	@rm -rf $(@D) && python3 $< $(STRATA) $(@D) && touch $@
 
 # A test of what is not in the library names those objects.
-$(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS))
+$(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS)) $(BUILD)/analyses/cli/signals.o
 $(BUILD)/tests/unit/test_progress_bar: $(BUILD)/analyses/cli/progress_bar.o
 $(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUILD)/analyses/report/curves_% \
-    $(BUILD)/analyses/report/page.o,$(CLI_OBJS))
+    $(BUILD)/analyses/report/page.o,$(CLI_OBJS)) $(BUILD)/analyses/cli/signals.o
 $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRCS)): $(BUILD)/tests/fuzz/replay.o
 # Plants faults between the model and its checks.
 $(BUILD)/tests/unit/test_verify: LDFLAGS_ALL += -Wl,--wrap=runtime_forward

@@ -157,16 +157,60 @@ static int start_drawing(const struct plot_target *to, struct plots *plots, stru
     return 0;
 }
 
+/* Whether a file ends as `tail` does, but for line ends. */
+static bool ends_with(const char *path, const char *tail, size_t n)
+{
+    char last[32];
+    FILE *file = fopen(path, "rb");
+    size_t got = 0;
+    if (file) {
+        if (fseek(file, -(long)sizeof last, SEEK_END))
+            rewind(file); /* it is shorter */
+        got = fread(last, 1, sizeof last, file);
+        fclose(file);
+    }
+    while (got && last[got - 1] == '\n')
+        got--;
+    return got >= n && !memcmp(last + got - n, tail, n);
+}
+
+/* gnuplot does not notice that it could not write all of a picture: on a full disk it says nothing and exits with 0. */
+static int check_pictures(const struct plot_target *to, struct err *err)
+{
+    static const struct {
+        const char *extension, *tail;
+        size_t n;
+    } ends[] = { { "svg", "</svg>", 6 }, { "png", "IEND\xae\x42\x60\x82", 8 } };
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof ends / sizeof *ends; i++) {
+        char *path = file_path(to, ends[i].extension);
+        if (!path)
+            rc = err_nomem(err, "file name of a figure");
+        else if (!ends_with(path, ends[i].tail, ends[i].n))
+            rc = err_set(err, ERR_IO,
+                         "%s: gnuplot has not written it whole: make room on the disk, then run `gnuplot %s.gp` there",
+                         path, to->name);
+        free(path);
+    }
+    return rc;
+}
+
 int plots_wait(struct plots *plots, struct err *err)
 {
     int drawn = 0;
     for (size_t i = 0; i < plots->n; i++) {
         struct running_plot *r = plots->running[i];
+        const struct plot_target to = { .folder = r->folder, .name = r->name };
         struct err ignored;
-        if (!r->rc)
-            r->rc = gnuplot_wait(&r->job, r->seconds, &r->err);
+        bool ran = !r->rc && !(r->rc = gnuplot_wait(&r->job, r->seconds, &r->err));
+        if (ran)
+            r->rc = check_pictures(&to, &r->err);
+        if (drawn >= 0 && r->rc && (ran || r->rc == ERR_INTERRUPTED)) {
+            drawn = r->rc;
+            *err = r->err;
+        }
         if (r->rc) {
-            remove_pictures(&(struct plot_target){ .folder = r->folder, .name = r->name }, &ignored);
+            remove_pictures(&to, &ignored);
             /* The first one tells enough. */
             drawn = drawn ? drawn : (*err = r->err, PLOT_NOT_DRAWN);
         }
@@ -184,7 +228,7 @@ static int write_and_draw(struct plot *p, struct err *err)
         return err_set(err, ERR_ARG, "%s: not usable as the name of a figure: use letters, digits, '.', '_', '-'",
                        to->name);
     strbuf_adds(&p->script, p->drawing ? "\nunset output\n}\n" : "");
-    if (strbuf_failed(&p->data) || strbuf_failed(&p->script))
+    if (strbuf_failed(&p->data) || strbuf_failed(&p->script) || (to->plots && to->plots->failed))
         return err_nomem(err, "text of a figure");
     int rc = remove_pictures(to, err);
     if (rc || (rc = write_text(to, "dat", &p->data, err)) || (rc = write_text(to, "gp", &p->script, err)))
