@@ -346,7 +346,7 @@ static void add_vectors(const struct edit_list *list, const struct model_config 
         const struct edit *e = &list->edits[i];
         if (!e->vector)
             continue;
-        file_sha256(e->vector, e->n_vectors * site_row_size(e->site, config) * sizeof *e->vector, hex);
+        out->failed |= !file_sha256(e->vector, e->n_vectors * site_row_size(e->site, config) * sizeof *e->vector, hex);
         strbuf_addf(out, "vector: %s\n", hex);
     }
 }

@@ -36,10 +36,10 @@ int sweep_add_file(const char *name, const char *path, struct strbuf *more, stru
     int rc = file_map_open(&map, path, err);
     if (rc)
         return rc;
-    file_map_sha256(&map, hex);
+    bool hashed = file_map_sha256(&map, hex);
     file_map_close(&map);
     strbuf_addf(more, "%s: %s\n", name, hex);
-    return strbuf_failed(more) ? err_nomem(err, "a journal") : 0;
+    return hashed && !strbuf_failed(more) ? 0 : err_nomem(err, "a journal");
 }
 
 int sweep_begin(struct cli *cli, const char *file, const struct provenance *p, const char *more, struct err *err)

@@ -208,16 +208,17 @@ static void to_hex(const unsigned char *digest, unsigned n, char hex[65])
     hex[2 * n] = '\0';
 }
 
-void file_sha256(const void *data, size_t size, char hex[65])
+bool file_sha256(const void *data, size_t size, char hex[65])
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
     if (!EVP_Digest(data, size, digest, &n, EVP_sha256(), NULL) || n != 32)
         n = 0;
     to_hex(digest, n, hex);
+    return n;
 }
 
-void file_map_sha256(const struct file_map *map, char hex[65])
+bool file_map_sha256(const struct file_map *map, char hex[65])
 {
     enum { PIECE = 8 << 20 }; /* a multiple of every page size */
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -234,4 +235,5 @@ void file_map_sha256(const struct file_map *map, char hex[65])
         n = 0;
     EVP_MD_CTX_free(ctx);
     to_hex(digest, n, hex);
+    return n;
 }

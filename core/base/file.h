@@ -51,9 +51,9 @@ const char *file_base_name(const char *path);
 /* The extension without its dot ("h5"), "" where there is none; borrowed. */
 const char *file_extension(const char *path);
 
-/* SHA-256 of bytes, as 64 hexadecimal digits and a NUL. */
-void file_sha256(const void *data, size_t size, char hex[65]);
+/* SHA-256 of bytes, as 64 hexadecimal digits and a NUL. False: out of memory. */
+bool file_sha256(const void *data, size_t size, char hex[65]);
 /* Of a whole file; the system may take back the memory of what was read, so that large files do not count. */
-void file_map_sha256(const struct file_map *map, char hex[65]);
+bool file_map_sha256(const struct file_map *map, char hex[65]);
 
 #endif

@@ -25,10 +25,8 @@ static int hash_arrays(struct model *m, const struct gguf *g, struct err *err)
                 strbuf_add(&bytes, &number, sizeof number);
         }
     }
-    if (!rc && strbuf_failed(&bytes))
+    if (!rc && (strbuf_failed(&bytes) || !file_sha256(strbuf_text(&bytes), bytes.len, m->tokenizer_sha256)))
         rc = err_nomem(err, "the tokenizer's hash");
-    if (!rc)
-        file_sha256(strbuf_text(&bytes), bytes.len, m->tokenizer_sha256);
     strbuf_release(&bytes);
     return rc;
 }
@@ -120,8 +118,8 @@ static int open_json(struct model *m, const struct source *source, struct err *e
     if (rc)
         return rc;
     if (!(rc = tokenizer_open_json(&m->tokenizer, map.data, map.size, map.name, err)) &&
-        !(rc = check_size(m, map.name, err)))
-        file_sha256(map.data, map.size, m->tokenizer_sha256);
+        !(rc = check_size(m, map.name, err)) && !file_sha256(map.data, map.size, m->tokenizer_sha256))
+        rc = err_nomem(err, "the tokenizer's hash");
     file_map_close(&map);
     return rc;
 }
@@ -158,8 +156,9 @@ static int open_files(struct model *m, const struct source *source, const json_t
         rc = read_settings(source, names[i], &parsed[i], err);
     files.specials = parsed[0];
     files.added = parsed[1];
-    if (!rc && !(rc = tokenizer_open_files(&m->tokenizer, &files, err)) && !(rc = check_size(m, vocab.name, err)))
-        file_sha256(strbuf_text(&all), all.len, m->tokenizer_sha256);
+    if (!rc && !(rc = tokenizer_open_files(&m->tokenizer, &files, err)) && !(rc = check_size(m, vocab.name, err)) &&
+        !file_sha256(strbuf_text(&all), all.len, m->tokenizer_sha256))
+        rc = err_nomem(err, "the tokenizer's hash");
     strbuf_release(&all);
     json_decref(parsed[0]);
     json_decref(parsed[1]);

@@ -259,21 +259,25 @@ static int combine_hashes(struct model *m, const struct loader *loader, struct e
     size_t n = loader->set->n_files;
     if (n == 1) {
         memcpy(m->sha256, loader->sha256[0], sizeof m->sha256);
-        return 0;
+        return *m->sha256 ? 0 : err_nomem(err, "the hash of the model file");
     }
     const struct file_map **files = mem_array(n, sizeof *files);
     char *digits = mem_array(n, 64);
-    if (files && digits) {
+    bool whole = files && digits;
+    if (whole) {
         for (size_t i = 0; i < n; i++)
             files[i] = &loader->set->files[i];
         qsort(files, n, sizeof *files, by_name);
-        for (size_t i = 0; i < n; i++)
-            memcpy(digits + 64 * i, loader->sha256[files[i] - loader->set->files], 64);
-        file_sha256(digits, 64 * n, m->sha256);
+        for (size_t i = 0; i < n; i++) {
+            const char *hash = loader->sha256[files[i] - loader->set->files];
+            whole = whole && *hash;
+            memcpy(digits + 64 * i, hash, 64);
+        }
+        whole = whole && file_sha256(digits, 64 * n, m->sha256);
     }
     free(files);
     free(digits);
-    return files && digits ? 0 : err_nomem(err, "the hashes of the model files");
+    return whole ? 0 : err_nomem(err, "the hashes of the model files");
 }
 
 static void set_pointers(const struct model_storage *s, const struct loader *loader)

@@ -137,13 +137,12 @@ int spool_next(struct spool *s, uint64_t n, void *out, struct err *err)
     return 0;
 }
 
-void spool_sha256(const struct spool *s, unsigned char digest[32])
+bool spool_sha256(const struct spool *s, unsigned char digest[32])
 {
     EVP_MD_CTX *copy = EVP_MD_CTX_new();
-    memset(digest, 0, 32);
-    if (copy && EVP_MD_CTX_copy_ex(copy, s->digest))
-        EVP_DigestFinal_ex(copy, digest, NULL);
+    bool fine = copy && EVP_MD_CTX_copy_ex(copy, s->digest) && EVP_DigestFinal_ex(copy, digest, NULL);
     EVP_MD_CTX_free(copy);
+    return fine;
 }
 
 void spool_close(struct spool *s)

@@ -21,8 +21,7 @@ static int input_digest(const struct stream_file *s, char hex[65], struct err *e
         const struct column *c = &s->columns[i];
         if (!c->spec.known)
             continue;
-        spool_sha256(&c->spool, digest);
-        ok = EVP_DigestUpdate(all, c->spec.name, strlen(c->spec.name) + 1) &&
+        ok = spool_sha256(&c->spool, digest) && EVP_DigestUpdate(all, c->spec.name, strlen(c->spec.name) + 1) &&
              EVP_DigestUpdate(all, digest, sizeof digest);
     }
     ok = ok && EVP_DigestFinal_ex(all, digest, NULL);
