@@ -1,8 +1,8 @@
 /* A traced fact as HDF5, format "strata-trace", version 1. */
+#include "analyses/report/result.h"
 #include "analyses/report/stages_report.h"
 #include "analyses/report/token_text.h"
 #include "analyses/report/trace_report.h"
-#include "core/base/file.h"
 #include "core/base/mem.h"
 
 #include <stdio.h>
@@ -105,14 +105,10 @@ static int put_attribution(const struct trace_report *r, const struct h5_file *f
     return rc ? rc : h5_put_array(f, "/attention/pattern", STORE_F32, 3, pattern, t->pattern, err);
 }
 
-static int put_all(const struct trace_report *r, const struct provenance *provenance, const struct h5_file *f,
-                   struct err *err)
+static int put_all(const void *report, const struct h5_file *f, struct err *err)
 {
-    struct provenance p = *provenance;
-    p.format = "strata-trace";
-    p.version = 1;
-    int rc = provenance_write(f, &p, true, err);
-    rc = rc ? rc : put_fact(r, f, err);
+    const struct trace_report *r = report;
+    int rc = put_fact(r, f, err);
     rc = rc ? rc : put_lens(r, f, err);
     rc = rc ? rc : put_rivals(r, f, err);
     rc = rc ? rc : put_attribution(r, f, err);
@@ -121,23 +117,8 @@ static int put_all(const struct trace_report *r, const struct provenance *proven
 
 int trace_report_h5(const struct trace_report *r, const struct provenance *p, const char *path, struct err *err)
 {
-    struct strbuf partial = STRBUF_INIT;
-    struct h5_file f;
-    strbuf_addf(&partial, "%s.partial", path);
-    if (strbuf_failed(&partial)) {
-        strbuf_release(&partial);
-        return err_nomem(err, "a path");
-    }
-    int rc = h5_create(&f, partial.data, err);
-    if (!rc) {
-        rc = put_all(r, p, &f, err);
-        rc = h5_close(&f, rc, err);
-        rc = rc ? rc : file_sync(partial.data, err);
-        if (!rc && rename(partial.data, path))
-            rc = err_errno(err, "%s: cannot rename %s to it", path, partial.data);
-        if (rc)
-            remove(partial.data);
-    }
-    strbuf_release(&partial);
-    return rc;
+    struct provenance full = *p;
+    full.format = "strata-trace";
+    full.version = 1;
+    return result_h5(path, &full, put_all, r, err);
 }
