@@ -27,15 +27,14 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-/* The C library's own, under names that are not taken here. NOLINTBEGIN(bugprone-reserved-identifier, cert-dcl37-c,
- * cert-dcl51-cpp) */
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the C library's own. */
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 void *memalign(size_t, size_t);
 void __libc_free(void *);
-/* NOLINTEND(bugprone-reserved-identifier, cert-dcl37-c, cert-dcl51-cpp) */
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 enum {
     SELF = 2,
