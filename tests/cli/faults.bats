@@ -26,5 +26,5 @@ setup_file() {
         skip "the leak checker does not run under strace"
     fi
     python3 "$ROOT/tests/faults/injected_io.py" || skip "strace may not trace here"
-    BUILD=${BUILD:-build} faults io --sample 5 --cases run_file,lens_csv,lens_h5,dump,dump_folder,trace,knockout
+    BUILD=${BUILD:-build} faults io --sample 5 --cases run_file,lens_csv,lens_h5,dump_many,dump_folder,trace,knockout
 }

@@ -1,4 +1,5 @@
 """Commands that faults are injected into: what they need, what they leave behind, and when two results are the same."""
+import glob
 import json
 import os
 import re
@@ -40,6 +41,8 @@ CASES = [
     Case("lens_csv", "lens -m {tiny} -i {facts}", "lens.csv"),
     Case("lens_h5", "lens -m {tiny} -i {facts}", "lens.h5", resumes=True),
     Case("dump", "dump -m {tiny} -i {facts} --flush 0 --sites resid_post,pattern:1", "dump.h5", resumes=True),
+    # So many batches that the writing thread makes more calls than the main one: a number that both reach fails in both.
+    Case("dump_many", "dump -m {tiny} -i {many} --flush 0 --sites resid_post,z", "dump.h5", resumes=True),
     Case("dump_folder", "dump -m {tiny} -i {facts} --flush 0 --sites resid_post,z --shard-size 1", "dump/", resumes=True),
     Case("trace", "trace -m {tiny} {prompt} --subject {subject} --answer Paris --no-plots", "trace/"),
     Case("trace_plots", "trace -m {tiny} {prompt} --subject {subject} --answer Paris", "trace/"),
@@ -58,7 +61,12 @@ def make_inputs(folder):
     facts, lens, dump = (os.path.join(folder, n) for n in ("facts.jsonl", "lens.h5", "dump.h5"))
     with open(FACTS) as f, open(facts, "w") as out:
         out.writelines(f.readlines()[:3])
-    inputs = dict(tiny=TINY, facts=facts, lens=lens, dump=dump, prompt=PROMPT, subject="Eiffel Tower", edit="z:1@last zero")
+    many = os.path.join(folder, "many.jsonl")
+    with open(many, "w") as out:
+        for name in sorted(glob.glob(os.path.join(ROOT, "data/facts/[ac]*.jsonl"))):
+            with open(name) as f:
+                out.write(f.read())
+    inputs = dict(tiny=TINY, facts=facts, many=many, lens=lens, dump=dump, prompt=PROMPT, subject="Eiffel Tower", edit="z:1@last zero")
     for command in (["lens", "-o", lens], ["dump", "-o", dump, "--sites", "resid_post"]):
         subprocess.run([STRATA, *command, "-m", TINY, "-i", facts, "--quiet"], check=True)
     return inputs

@@ -126,7 +126,7 @@ class Io:
         if said.count("\n") != 1 or not said.startswith("strata: "):
             return "not one line: %r" % said[:600]
         # Which file, or which stream.
-        names = ("standard output", "facts.jsonl", "lens.h5", "dump.h5", "data/tiny", "thread", self.case.output_name() or "?")
+        names = ("standard output", "facts.jsonl", "many.jsonl", "lens.h5", "dump.h5", "data/tiny", "thread", self.case.output_name() or "?")
         if not any(name in said for name in names):
             return "does not name the file: %r" % said
         if os.strerror(getattr(errno, fault.error)) not in said:
