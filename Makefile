@@ -71,12 +71,13 @@ STRATA     := $(BUILD)/strata
 FUZZ_SRCS  := $(wildcard tests/fuzz/fuzz_*.c)
 TEST_SRCS  := $(wildcard tests/unit/test_*.c tests/golden/test_*.c) $(FUZZ_SRCS)
 TESTS      := $(patsubst %.c,$(BUILD)/%,$(TEST_SRCS))
+FAIL_ALLOC := $(BUILD)/tests/faults/fail_alloc.so
 FUZZ_SEEDS := $(BUILD)/fuzz/seeds/made
 BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test torture families bench asan tsan stress coverage coverage-programs fuzz fuzzers lint tidy format data-check install clean
+.PHONY: help deps build objects demo test torture families bench asan tsan stress coverage coverage-programs faults fuzz fuzzers lint tidy format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -90,6 +91,7 @@ help:
 	@echo '  tsan        tests of what runs in threads, under the thread sanitizer'
 	@echo '  stress      the golden references under every BLAS core type, instruction set and 1, 2, 4 threads: minutes'
 	@echo '  coverage    lines and branches that the tests reach, per folder'
+	@echo '  faults      every allocation and system call of whole commands fails once: half an hour or more'
 	@echo '  fuzz        every parser under libFuzzer, FUZZ_SECONDS=$(FUZZ_SECONDS) each (tests/fuzz/README.md)'
 	@echo '  lint        warnings as errors on gcc and clang, clang-format, cppcheck, clang-tidy, gcc -fanalyzer'
 	@echo '  families    write docs/families.md: what is compared with the reference for each family, and its errors'
@@ -111,7 +113,7 @@ demo: deps
 	@STRATA=$(STRATA) tests/demo.sh
 
 test: deps
-	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS)
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS) $(FAIL_ALLOC)
 	@BUILD=$(BUILD) STRATA=$(STRATA) tests/run.sh
 
 # What CI does 20 times a kind (tests/cli/kill.bats, sweeps.bats, power_loss.bats); one kind: tests/durability/torture.py.
@@ -158,6 +160,11 @@ fuzz: deps
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
 	@AFL_QUIET=1 $(MAKE) --no-print-directory -j$$(nproc) CC=afl-clang-fast BUILD=$(BUILD)/afl $(BUILD)/afl/tests/fuzz/fuzz_h5
 	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/afl.sh
+
+faults: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) build $(FAIL_ALLOC)
+	@export STRATA=$(STRATA) BUILD=$(BUILD) && python3 tests/faults/faults.py alloc && \
+	    python3 tests/faults/faults.py alloc --libraries && python3 tests/faults/faults.py io
 
 coverage-programs: build $(TESTS) $(FUZZ_SEEDS)
 
@@ -239,6 +246,11 @@ $(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS) -lcmocka
 
+# Neither instrumented nor hardened: it lies under the program's own calls.
+$(BUILD)/tests/faults/%.so: tests/faults/%.c
+	@mkdir -p $(@D)
+	$(Q)echo '  CC $@'; $(CC) -std=c11 -O2 $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) -shared -fPIC -o $@ $< -ldl -lpthread
+
 $(BUILD)/fuzz_%: tests/fuzz/fuzz_%.c $(LIB)
 	$(Q)echo '  CC $@'; $(CC) $(STRATA_CFLAGS) $(CFLAGS) -fsanitize=fuzzer -o $@ $< $(LIB) $(LDFLAGS_ALL) $(PKG_LIBS)
 
@@ -246,10 +258,10 @@ $(FUZZ_SEEDS): tests/fuzz/make_seeds.py $(STRATA)
 	@rm -rf $(@D) && python3 $< $(STRATA) $(@D) && touch $@
 
 # A test of what is not in the library names those objects.
-$(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS))
+$(BUILD)/tests/unit/test_plot: $(filter $(BUILD)/analyses/plot/%,$(CLI_OBJS)) $(BUILD)/analyses/cli/signals.o
 $(BUILD)/tests/unit/test_progress_bar: $(BUILD)/analyses/cli/progress_bar.o
 $(BUILD)/tests/unit/test_curves_report: $(filter $(BUILD)/analyses/plot/% $(BUILD)/analyses/report/curves_% \
-    $(BUILD)/analyses/report/page.o,$(CLI_OBJS))
+    $(BUILD)/analyses/report/page.o,$(CLI_OBJS)) $(BUILD)/analyses/cli/signals.o
 $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRCS)): $(BUILD)/tests/fuzz/replay.o
 # Plants faults between the model and its checks.
 $(BUILD)/tests/unit/test_verify: LDFLAGS_ALL += -Wl,--wrap=runtime_forward

@@ -24,8 +24,10 @@ static int print(struct strbuf *text)
     struct err err = { 0 };
     int rc = cli_print(text, &err);
     strbuf_release(text);
-    if (rc)
+    if (rc) {
+        cli_end_unread();
         print_error("", err.msg, "");
+    }
     return rc ? EXIT_FAILED : EXIT_DONE;
 }
 
@@ -81,6 +83,7 @@ static int status_of(const struct command *command, const struct cli *cli, int r
         print_error("", rc == ERR_INTERRUPTED && *err->msg ? err->msg : "interrupted", "");
         return EXIT_INTERRUPTED;
     }
+    cli_end_unread();
     print_error("", err->msg, "");
     return EXIT_FAILED;
 }

@@ -2,7 +2,8 @@
 # Installs the Debian packages that are missing, with apt as root or through sudo; otherwise prints the line to run.
 set -eu
 packages="gcc make pkg-config libc6-dev libopenblas-dev libhdf5-dev hdf5-tools libpcre2-dev libutf8proc-dev
-          libjansson-dev libssl-dev libcmocka-dev gnuplot-nox fonts-dejavu-core bats strace python3 python3-pip unzip"
+          libjansson-dev libssl-dev libcmocka-dev gnuplot-nox fonts-dejavu-core bats python3 python3-pip unzip
+          strace util-linux binutils"
 [ "${1:-}" = lint ] && packages="$packages clang clang-format clang-tidy cppcheck"
 [ "${1:-}" = fuzz ] && packages="$packages clang libclang-rt-dev llvm afl++"
 if ! command -v dpkg-query >/dev/null; then

@@ -10,37 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* --- signals and streams --- */
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int signal)
-{
-    (void)signal;
-    interrupted = 1;
-}
-
-static void stop_at(int signal, int flags)
-{
-    /* No SA_RESTART: a read that waits for a terminal or a pipe must end. */
-    struct sigaction stop = { .sa_handler = on_signal, .sa_flags = flags }, before;
-    sigemptyset(&stop.sa_mask);
-    if (!sigaction(signal, NULL, &before) && before.sa_handler != SIG_IGN)
-        sigaction(signal, &stop, NULL);
-}
-
-void cli_catch_signals(void)
-{
-    struct sigaction ignore = { .sa_handler = SIG_IGN };
-    sigemptyset(&ignore.sa_mask);
-    stop_at(SIGINT, (int)SA_RESETHAND);
-    stop_at(SIGTERM, (int)SA_RESETHAND);
-    stop_at(SIGHUP, 0); /* comes twice where a terminal is closed: from the kernel and from the shell */
-    sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of write, too */
-}
+static bool nobody_reads; /* the other end of standard output is closed */
 
 void cli_note_dropped(const struct cli *cli, size_t n_bytes)
 {
@@ -49,9 +24,12 @@ void cli_note_dropped(const struct cli *cli, size_t n_bytes)
                  n_bytes == 1 ? "" : "s", n_bytes == 1 ? "was" : "were");
 }
 
-bool cli_interrupted(void)
+void cli_end_unread(void)
 {
-    return interrupted;
+    if (nobody_reads) {
+        signal(SIGPIPE, SIG_DFL);
+        raise(SIGPIPE);
+    }
 }
 
 int cli_stopped_at(int rc, const char *path, size_t n_done, size_t n, struct err *err)
@@ -102,8 +80,10 @@ int cli_print(const struct strbuf *text, struct err *err)
         return err_errno(err, "standard output: cannot write");
     for (size_t done = 0; done < text->len;) {
         ssize_t n = write(STDOUT_FILENO, text->data + done, text->len - done);
-        if (n < 0 && (errno != EINTR || interrupted))
+        if (n < 0 && (errno != EINTR || cli_interrupted())) {
+            nobody_reads = errno == EPIPE;
             return err_errno(err, "standard output: cannot write");
+        }
         done += n > 0 ? (size_t)n : 0;
     }
     return 0;
@@ -210,6 +190,25 @@ static int check_arguments(const struct command *command, const struct cli *cli,
     return 0;
 }
 
+static bool is_same_file(const char *path, const struct stat *file)
+{
+    struct stat st;
+    return path && !stat(path, &st) && st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+}
+
+/* What is read is not to be written over. */
+static int check_output(const struct cli *cli, struct err *err)
+{
+    struct stat out;
+    if (!cli->output || stat(cli->output, &out) || !(S_ISREG(out.st_mode) || S_ISDIR(out.st_mode)))
+        return 0;
+    bool same = is_same_file(cli->model, &out) || is_same_file(cli->input, &out);
+    for (size_t i = 0; i < cli->n_arguments; i++)
+        same = same || is_same_file(cli->arguments[i], &out);
+    return same ? err_set(err, ERR_ARG, "-o %.200s: is read by the same command: choose another output", cli->output)
+                : 0;
+}
+
 int cli_parse(struct cli *cli, const struct command *command, int argc, char **argv, struct err *err)
 {
     static const struct option none[] = { OPTIONS_END };
@@ -234,7 +233,8 @@ int cli_parse(struct cli *cli, const struct command *command, int argc, char **a
         return 0;
     if (cli->limit != SIZE_MAX && !cli->input)
         return err_set(err, ERR_ARG, "--limit goes with -i: it counts the facts of a file");
-    return check_arguments(command, cli, err);
+    rc = check_output(cli, err);
+    return rc ? rc : check_arguments(command, cli, err);
 }
 
 void cli_release(struct cli *cli)
@@ -306,7 +306,7 @@ static void name_default(const struct cli *cli, const struct model *model)
 /* A signal while the model was opened: now, not at the next read of a pipe that may never come. */
 static int check_interrupted(struct err *err)
 {
-    return interrupted ? err_set(err, ERR_INTERRUPTED, "interrupted") : 0;
+    return cli_interrupted() ? err_set(err, ERR_INTERRUPTED, "interrupted") : 0;
 }
 
 int cli_open_header(struct model **out, const struct cli *cli, struct err *err)

@@ -17,6 +17,7 @@
 #define STRATA_ANALYSES_CLI_CLI_H
 
 #include "analyses/cli/options.h"
+#include "analyses/cli/signals.h"
 #include "core/base/err.h"
 #include "core/model/model.h"
 #include "core/runtime/runtime.h"
@@ -111,11 +112,6 @@ void cli_help_command(const struct command *command, struct strbuf *out);
  */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
-/*
- * SIGINT, SIGTERM and SIGHUP set a flag; the second SIGINT or SIGTERM kills. What was ignored at the start, as nohup
- * and shells do, stays so. SIGPIPE becomes an error of write.
- */
-void cli_catch_signals(void);
 /* A mapped file that is cut short ends the program with one line that names it, and status 1. */
 void cli_catch_bus_errors(void);
 /* Gives closed standard streams a descriptor on which I/O fails, so that no file of ours becomes one of them. */
@@ -128,10 +124,10 @@ void cli_note(const struct cli *cli, const char *format, ...) ERR_PRINTF(2, 3);
 /* Says how many bytes of prompts had no token in the vocabulary and were left out, as Hugging Face's tokenizers do; not
  * for 0. */
 void cli_note_dropped(const struct cli *cli, size_t n_bytes);
-/* True after SIGINT, SIGTERM or SIGHUP; commands stop cleanly and return ERR_INTERRUPTED. */
-bool cli_interrupted(void);
 /* The error of a stop at a file that goes on with --resume, PATH.partial; rc where that is no stop. */
 int cli_stopped_at(int rc, const char *path, size_t n_done, size_t n, struct err *err);
+/* Ends the program by SIGPIPE where the reader of standard output is gone; call it last. */
+void cli_end_unread(void);
 /* All of text to stdout, flushed; ERR_IO for a closed or full one. */
 int cli_print(const struct strbuf *text, struct err *err);
 

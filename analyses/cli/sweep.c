@@ -38,9 +38,10 @@ int sweep_add_file(const char *name, const char *path, struct strbuf *more, stru
         return rc;
     rc = file_map_sha256(&map, NULL, hex, err);
     file_map_close(&map);
-    if (!rc)
-        strbuf_addf(more, "%s: %s\n", name, hex);
-    return rc;
+    if (rc)
+        return rc;
+    strbuf_addf(more, "%s: %s\n", name, hex);
+    return strbuf_failed(more) ? err_nomem(err, "a journal") : 0;
 }
 
 int sweep_begin(struct cli *cli, const char *file, const struct provenance *p, const char *more, struct err *err)

@@ -2,7 +2,9 @@
 #define _GNU_SOURCE
 #include "analyses/plot/gnuplot.h"
 
+#include "analyses/cli/signals.h"
 #include "core/base/file.h"
+#include "core/base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +29,7 @@ static double seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Reads until end of file, keeping the first MESSAGE_SIZE - 1 bytes. False when the time is over. */
+/* Reads until end of file, keeping the first MESSAGE_SIZE - 1 bytes. False when the time is over, or we are to stop. */
 static bool read_messages(int fd, double deadline, char message[MESSAGE_SIZE])
 {
     size_t len = 0;
@@ -35,13 +37,13 @@ static bool read_messages(int fd, double deadline, char message[MESSAGE_SIZE])
 
     for (;;) {
         double left = deadline - seconds_now();
-        if (left <= 0) {
+        if (left <= 0 || cli_interrupted()) {
             in_time = false;
             break;
         }
         struct pollfd wait = { .fd = fd, .events = POLLIN };
-        if (poll(&wait, 1, (int)ceil(fmin(left, 1000) * 1000)) <= 0)
-            continue; /* time out or a signal: the deadline decides */
+        if (poll(&wait, 1, (int)ceil(fmin(left, 0.2) * 1000)) <= 0)
+            continue;
         char bytes[512];
         ssize_t got = read(fd, bytes, sizeof bytes);
         if (got == 0 || (got < 0 && errno != EINTR))
@@ -53,16 +55,22 @@ static bool read_messages(int fd, double deadline, char message[MESSAGE_SIZE])
     return in_time;
 }
 
-/* gnuplot's messages span lines and point with a caret; ours are one line. */
+/* gnuplot's messages span lines and point with a caret; ours are one line of text. */
 static void one_line(char *text)
 {
     size_t out = 0;
-    for (size_t i = 0; text[i]; i++) {
-        unsigned char c = (unsigned char)text[i];
-        bool blank = c <= ' ' || c == 0x7f;
-        if (blank && (out == 0 || text[out - 1] == ' '))
-            continue;
-        text[out++] = blank ? ' ' : text[i];
+    for (size_t i = 0, k, n = strlen(text); i < n; i += k) {
+        uint32_t cp;
+        k = utf8_decode(text + i, n - i, &cp);
+        bool blank = k && (cp <= ' ' || (cp >= 0x7f && cp < 0xa0));
+        if (!k)
+            text[out++] = '?';
+        else if (!blank) {
+            memmove(text + out, text + i, k);
+            out += k;
+        } else if (out && text[out - 1] != ' ')
+            text[out++] = ' ';
+        k = k ? k : 1;
     }
     while (out && text[out - 1] == ' ')
         out--;
@@ -74,8 +82,11 @@ static int judge(int status, const char *folder, const char *script, const char 
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     if (WIFSIGNALED(status))
-        return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot was stopped by signal %d: %s", folder, script,
-                       WTERMSIG(status), message);
+        return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot was stopped by signal %d%s%s", folder, script,
+                       WTERMSIG(status), *message ? ": " : "", message);
+    if (!*message)
+        return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot failed with status %d", folder, script,
+                       WEXITSTATUS(status));
     return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot says: %s", folder, script, message);
 }
 
@@ -108,10 +119,18 @@ static int no_start(int cause, const char *folder, const char *script, struct er
                    strerror(cause));
 }
 
+static int interrupted(const char *folder, struct err *err)
+{
+    return err_set(err, ERR_INTERRUPTED, "interrupted: %s has the numbers, but not all figures: run the command again",
+                   folder);
+}
+
 int gnuplot_start(struct gnuplot_job *job, const char *folder, const char *script, struct err *err)
 {
     int ends[2];
     pid_t child;
+    if (cli_interrupted())
+        return interrupted(folder, err);
     if (pipe(ends))
         return err_errno(err, "%s: cannot make a pipe to gnuplot", folder);
     /* Neither end may stay open in a gnuplot, but for its own standard error. */
@@ -139,6 +158,9 @@ int gnuplot_wait(struct gnuplot_job *job, double seconds, struct err *err)
         if (errno != EINTR)
             return err_errno(err, "%s: cannot wait for gnuplot", job->folder);
     one_line(message);
+    /* Ctrl-C in a terminal ends gnuplot as well. */
+    if (cli_interrupted() && (!in_time || !WIFEXITED(status) || WEXITSTATUS(status)))
+        return interrupted(job->folder, err);
     if (!in_time)
         return err_set(err, ERR_CHECK, "%s/%s: not drawn, gnuplot took longer than %.0f s and was stopped", job->folder,
                        job->script, seconds);

@@ -116,25 +116,6 @@ static int remove_pictures(const struct plot_target *to, struct err *err)
     return 0;
 }
 
-/* What gnuplot drew, under its name. */
-static int publish_pictures(const struct plot_target *to, struct err *err)
-{
-    static const char *const formats[] = { "svg", "png" };
-    int rc = 0;
-    for (size_t i = 0; !rc && i < sizeof formats / sizeof *formats; i++) {
-        char *path = file_path(to, formats[i]), *draft = path ? file_with_suffix(path, FILE_DRAFT) : NULL;
-        if (!draft)
-            rc = err_nomem(err, "file name of a figure");
-        else if (!file_exists(draft))
-            rc = err_set(err, ERR_CHECK, "%s: not drawn, gnuplot said nothing and made no such file", path);
-        else
-            rc = file_publish(draft, path, err);
-        free(draft);
-        free(path);
-    }
-    return rc;
-}
-
 static int write_text(const struct plot_target *to, const char *extension, const struct strbuf *text, struct err *err)
 {
     char *path = file_path(to, extension);
@@ -177,6 +158,50 @@ static int start_drawing(const struct plot_target *to, struct plots *plots, stru
     return 0;
 }
 
+/* Whether a file ends as `tail` does, but for line ends. */
+static bool ends_with(const char *path, const char *tail, size_t n)
+{
+    char last[32];
+    FILE *file = fopen(path, "rb");
+    size_t got = 0;
+    if (file) {
+        if (fseek(file, -(long)sizeof last, SEEK_END))
+            rewind(file); /* it is shorter */
+        got = fread(last, 1, sizeof last, file);
+        fclose(file);
+    }
+    while (got && last[got - 1] == '\n')
+        got--;
+    return got >= n && !memcmp(last + got - n, tail, n);
+}
+
+/*
+ * What gnuplot drew, under its name. It does not notice that it could not write all of a picture: on a full disk it
+ * says nothing and exits with 0.
+ */
+static int publish_pictures(const struct plot_target *to, struct err *err)
+{
+    static const struct {
+        const char *extension, *tail;
+        size_t n;
+    } ends[] = { { "svg", "</svg>", 6 }, { "png", "IEND\xae\x42\x60\x82", 8 } };
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof ends / sizeof *ends; i++) {
+        char *path = file_path(to, ends[i].extension), *draft = path ? file_with_suffix(path, FILE_DRAFT) : NULL;
+        if (!draft)
+            rc = err_nomem(err, "file name of a figure");
+        else if (!ends_with(draft, ends[i].tail, ends[i].n))
+            rc = err_set(err, ERR_IO,
+                         "%s: gnuplot has not written it whole: make room on the disk, then run `gnuplot %s.gp` there",
+                         path, to->name);
+        else
+            rc = file_publish(draft, path, err);
+        free(draft);
+        free(path);
+    }
+    return rc;
+}
+
 int plots_wait(struct plots *plots, struct err *err)
 {
     int drawn = 0;
@@ -184,10 +209,13 @@ int plots_wait(struct plots *plots, struct err *err)
         struct running_plot *r = plots->running[i];
         const struct plot_target to = { .folder = r->folder, .name = r->name };
         struct err ignored;
-        if (!r->rc)
-            r->rc = gnuplot_wait(&r->job, r->seconds, &r->err);
-        if (!r->rc)
+        bool ran = !r->rc && !(r->rc = gnuplot_wait(&r->job, r->seconds, &r->err));
+        if (ran)
             r->rc = publish_pictures(&to, &r->err);
+        if (drawn >= 0 && r->rc && (ran || r->rc == ERR_INTERRUPTED)) {
+            drawn = r->rc;
+            *err = r->err;
+        }
         if (r->rc) {
             remove_pictures(&to, &ignored);
             /* The first one tells enough. */
@@ -207,7 +235,7 @@ static int write_and_draw(struct plot *p, struct err *err)
         return err_set(err, ERR_ARG, "%s: not usable as the name of a figure: use letters, digits, '.', '_', '-'",
                        to->name);
     strbuf_adds(&p->script, p->drawing ? "\nunset output\n}\n" : "");
-    if (strbuf_failed(&p->data) || strbuf_failed(&p->script))
+    if (strbuf_failed(&p->data) || strbuf_failed(&p->script) || (to->plots && to->plots->failed))
         return err_nomem(err, "text of a figure");
     int rc = remove_pictures(to, err);
     if (rc || (rc = write_text(to, "dat", &p->data, err)) || (rc = write_text(to, "gp", &p->script, err)))

@@ -40,12 +40,14 @@ enum { PLOT_NOT_DRAWN = 1 };
  *     struct plots plots = { 0 };
  *     const struct plot_target to = { .folder = "out", .name = "rank", .plots = &plots, ... };
  *     ... plot_finish and the figures return 0 as soon as the text files are there ...
- *     int rc = plots_wait(&plots, &err);              // 0 or PLOT_NOT_DRAWN; always call it
+ *     int rc = plots_wait(&plots, &err);              // always call it
  */
 struct plots {
     struct running_plot **running; /* owned */
     size_t n, capacity;
+    bool failed; /* set by callers whose titles ran out of memory: no figure is finished any more */
 };
+/* 0; PLOT_NOT_DRAWN; or negative: gnuplot could not write its pictures whole, or a signal ended the waiting. */
 int plots_wait(struct plots *plots, struct err *err);
 
 /* All borrowed; must live until plot_finish, folder until plots_wait. */

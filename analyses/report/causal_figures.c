@@ -47,6 +47,7 @@ static struct plot_target target(struct figures *f, const char *name, const char
         strbuf_addf(&f->subtitle, "window %zu layers; ", o->window);
     strbuf_addf(&f->subtitle, "noise %.3g, %zu draws; ", o->noise, o->n_samples);
     plot_show(&f->subtitle, file_base_name(r->model->path), 32);
+    f->plots.failed |= strbuf_failed(&f->subtitle);
     return (struct plot_target){
         .folder = f->folder, .name = name, .title = title, .subtitle = strbuf_text(&f->subtitle), .plots = &f->plots
     };

@@ -99,6 +99,7 @@ static void add_padded(struct strbuf *out, const char *text, size_t width)
     plot_show(&shown, text, 16);
     size_t used = plot_width(strbuf_text(&shown));
     strbuf_addf(out, "%s%*s", strbuf_text(&shown), used < width ? (int)(width - used) : 0, "");
+    out->failed |= strbuf_failed(&shown);
     strbuf_release(&shown);
 }
 

@@ -20,6 +20,7 @@ static void add_shown(struct strbuf *out, const char *text, size_t width)
     struct strbuf shown = STRBUF_INIT;
     plot_show(&shown, text, width);
     strbuf_adds(out, strbuf_text(&shown));
+    out->failed |= strbuf_failed(&shown);
     strbuf_release(&shown);
 }
 

@@ -120,6 +120,7 @@ void lens_report_json(const struct lens_report *r, const struct lens_report_prom
         struct strbuf answer = STRBUF_INIT;
         add_answer(&answer, r, fact);
         json_text(out, "answer", strbuf_text(&answer));
+        out->failed |= strbuf_failed(&answer);
         strbuf_release(&answer);
         strbuf_addf(out, ",\"answer_token\":%d,\"n_answer_tokens\":%zu", (int)fact->answer_token,
                     fact->n_answer_tokens);

@@ -31,6 +31,7 @@ static struct plot_target target(struct figures *f, const char *name, const char
     }
     strbuf_adds(&f->subtitle, "; ");
     plot_show(&f->subtitle, file_base_name(f->r->model->path), 36);
+    f->plots.failed |= strbuf_failed(&f->subtitle);
     return (struct plot_target){
         .folder = f->folder, .name = name, .title = title, .subtitle = strbuf_text(&f->subtitle), .plots = &f->plots
     };

@@ -323,6 +323,7 @@ void stages_report_add_page(const struct stages_report *r, struct page *page, co
     }
     add_verdicts(r, page);
     if (r->skipped) {
+        page->html.failed |= strbuf_failed(&text);
         strbuf_release(&text);
         return;
     }

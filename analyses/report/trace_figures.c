@@ -28,6 +28,7 @@ static struct plot_target target(struct figures *f, const char *name, const char
     plot_show(&f->subtitle, strbuf_text(&f->answer) + (*strbuf_text(&f->answer) == ' '), 14);
     strbuf_addf(&f->subtitle, "; norm convention: %s; n = 1, %zu tokens; ", norm, t->n_tokens);
     plot_show(&f->subtitle, f->model, 36);
+    f->plots.failed |= strbuf_failed(&f->subtitle) || strbuf_failed(&f->answer);
     return (struct plot_target){
         .folder = f->folder, .name = name, .title = title, .subtitle = strbuf_text(&f->subtitle), .plots = &f->plots
     };

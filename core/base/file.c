@@ -70,6 +70,13 @@ bool file_exists(const char *path)
     return !stat(path, &st);
 }
 
+int file_look(const char *path, struct err *err)
+{
+    if (file_exists(path))
+        return 1;
+    return errno == ENOENT || errno == ENOTDIR ? 0 : err_errno(err, "%s: cannot look at it", path);
+}
+
 bool file_is_folder(const char *path)
 {
     struct stat st;
@@ -165,6 +172,8 @@ int file_sync_parent(const char *path, struct err *err)
         return err_nomem(err, "a path");
     /* One may write into a folder that one may not read; that cannot be flushed. */
     int rc = access(parent, R_OK) ? 0 : file_sync(parent, err);
+    if (rc && !strcmp(parent, ".")) /* which alone tells nothing */
+        err_prefix(err, "%s: its folder ", path);
     free(parent);
     return rc;
 }

@@ -32,6 +32,8 @@ int file_map_memory(struct file_map *map, const char *name, const void *data, si
 void file_map_close(struct file_map *map); /* safe on a zeroed struct */
 
 bool file_exists(const char *path);
+/* 1: there; 0: not there; negative: that cannot be told, *err says why. */
+int file_look(const char *path, struct err *err);
 bool file_is_folder(const char *path);
 
 /*

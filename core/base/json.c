@@ -24,6 +24,8 @@ int json_parse(const void *data, size_t size, const char *where, json_t **out, s
     if (size > MOST_BRACKETS && too_many_brackets(data, size))
         return err_set(err, ERR_FORMAT, "%s: holds more than %d objects and lists: split it", where, MOST_BRACKETS);
     json_t *value = json_loadb(data, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &problem);
+    if (!value && (!*problem.text || json_error_code(&problem) == json_error_out_of_memory))
+        return err_nomem(err, "JSON");
     if (!value)
         return err_set(err, ERR_FORMAT, "%s: is no valid JSON: line %d column %d: %s", where, problem.line,
                        problem.column, problem.text);

@@ -107,7 +107,6 @@ const char *strbuf_text(const struct strbuf *s)
 void strbuf_reset(struct strbuf *s)
 {
     s->len = 0;
-    s->failed = false;
     if (s->data)
         s->data[0] = '\0';
 }

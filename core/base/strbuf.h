@@ -41,7 +41,7 @@ static inline bool strbuf_failed(const struct strbuf *s)
 {
     return s->failed;
 }
-/* Empties, keeping the memory. */
+/* Empties, keeping the memory; what failed stays failed. */
 void strbuf_reset(struct strbuf *s);
 void strbuf_release(struct strbuf *s);
 

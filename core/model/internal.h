@@ -101,7 +101,7 @@ struct source {
 
 int source_find(struct source *source, const char *where, struct err *err);
 void source_release(struct source *source);
-/* Files of a folder source. */
+/* Files of a folder source. False only where there is no such file: what else is wrong with it, source_open tells. */
 bool source_has(const struct source *source, const char *name);
 int source_open(const struct source *source, const char *name, struct file_map *map, struct err *err);
 /* The same for settings in JSON, which are refused beyond 16 MiB: parsing takes twenty times as much memory. */

@@ -2,6 +2,7 @@
 #include "core/base/mem.h"
 #include "core/model/internal.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,7 +160,8 @@ int source_find(struct source *source, const char *where, struct err *err)
         if (!where || !*where)
             return use_default(source, err);
     }
-    return file_exists(where) ? use_path(source, where, err) : find_id(source, where, err);
+    /* What cannot be looked at is no id; opening it says why. */
+    return file_look(where, NULL) ? use_path(source, where, err) : find_id(source, where, err);
 }
 
 void source_release(struct source *source)
@@ -173,10 +175,10 @@ bool source_has(const struct source *source, const char *name)
     for (size_t i = 0; source->embedded && i < N_EMBEDDED; i++)
         if (!strcmp(embedded_files[i].name, name))
             return true;
-    char *path = source->embedded ? NULL : file_join(source->path, name);
-    bool there = path && file_exists(path);
-    free(path);
-    return there;
+    if (source->embedded)
+        return false;
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%s/%s", source->path, name) >= (int)sizeof path || file_look(path, NULL);
 }
 
 int source_open(const struct source *source, const char *name, struct file_map *map, struct err *err)

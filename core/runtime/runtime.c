@@ -172,9 +172,10 @@ static int run_pass(struct pass *p, struct err *err)
     pass_plan_reads(p);
     for (size_t i = 0; !rc && i < p->n_sequences; i++)
         rc = pass_resolve_sequence(p, &p->sequences[i], err);
-    pass_mark_edits(p);
-    if (!rc)
+    if (!rc) {
+        pass_mark_edits(p);
         rc = p->rt->precision == PRECISION_F64 ? forward_f64(p, err) : forward_f32(p, err);
+    }
     for (size_t i = 0; i < p->n_sequences; i++)
         free(p->sequences[i].resolved);
     return rc;

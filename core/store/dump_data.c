@@ -82,7 +82,10 @@ static int get_prompts(struct dump_data *d, struct err *err)
     if (rc || d->kind == DUMP_KIND_LENS)
         return rc;
     rc = get_offsets(d, "/prompts/token_offset", &d->token_offset, err);
-    if (!rc && h5_has(&d->file, "/prompts/pattern_offset"))
+    int edges = rc ? rc : h5_look(&d->file, "/prompts/pattern_offset", err);
+    if (edges < 0)
+        rc = edges;
+    else if (edges)
         rc = get_offsets(d, "/prompts/pattern_offset", &d->pattern_offset, err);
     d->n_tokens = rc ? 0 : (size_t)d->token_offset[d->n_prompts];
     return rc ? rc : get_list(d, "/tokens/id", STORE_I32, &d->n_tokens, &d->token, err);
@@ -186,8 +189,9 @@ static int get_sites(struct dump_data *d, struct err *err)
     struct walk walk = { .d = d, .folder = d->kind == DUMP_KIND_LENS ? "/lens/" : "/activations/" };
     char folder[16];
     snprintf(folder, sizeof folder, "%.*s", (int)strlen(walk.folder) - 1, walk.folder);
-    if (!h5_has(&d->file, folder))
-        return err_set(err, ERR_FORMAT, "%s: has no '%s'", d->path, folder);
+    int there = h5_look(&d->file, folder, err);
+    if (there <= 0)
+        return there ? there : err_set(err, ERR_FORMAT, "%s: has no '%s'", d->path, folder);
     hid_t group = H5Gopen2(d->file.id, folder, H5P_DEFAULT);
     hsize_t at = 0;
     int rc = 0;

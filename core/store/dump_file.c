@@ -300,8 +300,8 @@ static int check_site(const struct h5_file *f, const struct dump_site *site, str
     dump_site_path(site, path);
     if (!heads)
         return err_nomem(err, "heads");
-    hid_t object = h5_has(f, path) ? H5Dopen2(f->id, path, H5P_DEFAULT) : -1;
-    int rc = 0;
+    int there = h5_look(f, path, err), rc = there < 0 ? there : 0;
+    hid_t object = there > 0 ? H5Dopen2(f->id, path, H5P_DEFAULT) : -1;
     bool same = object >= 0 && h5_has_attribute(object, "heads") == (site->heads != NULL);
     if (same && site->heads)
         rc = h5_get_ints(f, object, "heads", heads, site->dims[0] + 1, &n, err);

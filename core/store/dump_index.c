@@ -42,9 +42,7 @@ static int create_site(const struct dump_writer *w, const struct h5_file *f, con
     if (type >= 0 && space >= 0 && create >= 0 && links >= 0 && H5Pset_obj_track_times(create, 0) >= 0 &&
         H5Pset_create_intermediate_group(links, 1) >= 0 && map_shards(w, site, create, space, path))
         dataset = H5Dcreate2(f->id, path, type, space, links, create, H5P_DEFAULT);
-    int rc = dataset < 0 ? h5_fail(f, err, "create '%s'", path) : 0;
-    if (dataset >= 0)
-        H5Dclose(dataset);
+    int rc = h5_end_dataset(f, dataset, path, dataset < 0 ? h5_fail(f, err, "create '%s'", path) : 0, err);
     H5Pclose(links);
     H5Pclose(create);
     H5Sclose(space);

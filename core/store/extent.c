@@ -1,5 +1,6 @@
 #include "core/store/extent.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -14,8 +15,10 @@ static uint64_t little(const unsigned char *p, int n)
     return value;
 }
 
+/* False at the end of the file, or with errno set. */
 static bool read_at(int fd, void *data, size_t n, uint64_t at)
 {
+    errno = 0;
     return at <= INT64_MAX && pread(fd, data, n, (off_t)at) == (ssize_t)n;
 }
 
@@ -26,14 +29,16 @@ int extent_find(int fd, uint64_t header, uint64_t rows, const char *path, struct
         uint64_t at, end;
     } blocks[MAX_BLOCKS];
     int n_blocks = 1, n_messages = 0;
-    if (!read_at(fd, prefix, sizeof prefix, header) || prefix[0] != 1)
+    if (!read_at(fd, prefix, sizeof prefix, header))
+        goto unread;
+    if (prefix[0] != 1)
         goto unknown;
     blocks[0].at = header + 16;
     blocks[0].end = blocks[0].at + little(prefix + 8, 4);
     for (int b = 0; b < n_blocks; b++)
         for (uint64_t at = blocks[b].at; at + 8 <= blocks[b].end && n_messages < MAX_MESSAGES; n_messages++) {
             if (!read_at(fd, message, sizeof message, at) || !read_at(fd, body, sizeof body, at + 8))
-                goto unknown;
+                goto unread;
             uint64_t type = little(message, 2);
             if (type == MESSAGE_DATASPACE) {
                 /* body: version, rank, flags, 5 reserved, then the dimensions of 8 bytes each */
@@ -49,6 +54,9 @@ int extent_find(int fd, uint64_t header, uint64_t rows, const char *path, struct
             }
             at += 8 + little(message + 2, 2);
         }
+unread:
+    if (errno)
+        return err_errno(err, "%s: cannot read", path);
 unknown:
     return err_set(err, ERR_CHECK, "%s: the HDF5 library wrote an object header of an unknown form", path);
 }

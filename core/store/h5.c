@@ -157,9 +157,8 @@ static int put_attribute(const struct h5_file *f, hid_t object, const char *name
     bool ok = in_file >= 0 && in_memory >= 0 && space >= 0 &&
               (attribute = H5Acreate2(object, name, in_file, space, H5P_DEFAULT, H5P_DEFAULT)) >= 0 &&
               H5Awrite(attribute, in_memory, data) >= 0;
-    int rc = ok ? 0 : h5_fail(f, err, "write attribute '%s'", name);
-    if (attribute >= 0)
-        H5Aclose(attribute);
+    bool closed = attribute < 0 || H5Aclose(attribute) >= 0;
+    int rc = ok && closed ? 0 : h5_fail(f, err, "write attribute '%s'", name);
     H5Sclose(space);
     H5Tclose(in_memory);
     H5Tclose(in_file);
@@ -198,8 +197,8 @@ int h5_set_int(const struct h5_file *f, hid_t object, const char *name, int64_t 
     int rc = 0;
     if (attribute < 0 || H5Awrite(attribute, H5T_NATIVE_INT64, &value) < 0)
         rc = h5_fail(f, err, "change attribute '%s'", name);
-    if (attribute >= 0)
-        H5Aclose(attribute);
+    if (attribute >= 0 && H5Aclose(attribute) < 0 && !rc)
+        rc = h5_fail(f, err, "change attribute '%s'", name);
     return rc;
 }
 

@@ -27,7 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { H5_MAX_RANK = 4 };
+enum { H5_MAX_RANK = 4, H5_NAME_MAX = 1024 };
 #define H5_CHUNK_MAX ((size_t)1 << 28)
 
 struct h5_file {
@@ -84,8 +84,14 @@ struct h5_dataset {
     char *name; /* owned */
 };
 
-/* True if such a path exists and is reached over hard links only. */
-bool h5_has(const struct h5_file *f, const char *name);
+/*
+ * Closes a dataset that was written to, -1: none: only then is it known that all of it was, since HDF5 keeps small
+ * pieces back. Returns rc, or what failed.
+ */
+int h5_end_dataset(const struct h5_file *f, hid_t dataset, const char *name, int rc, struct err *err);
+/* 1: such a path, shorter than H5_NAME_MAX, exists and is reached over hard links only; 0: not; negative: cannot tell.
+ */
+int h5_look(const struct h5_file *f, const char *name, struct err *err);
 int h5_dataset_open(struct h5_dataset *d, const struct h5_file *f, const char *name, struct err *err);
 void h5_dataset_close(struct h5_dataset *d); /* safe on a zeroed struct */
 /*

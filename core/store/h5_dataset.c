@@ -17,9 +17,7 @@ int h5_put_array(const struct h5_file *f, const char *name, enum store_type type
               (dataset = H5Dcreate2(f->id, name, in_file, space, links, create, H5P_DEFAULT)) >= 0 &&
               (H5Sget_simple_extent_npoints(space) == 0 ||
                H5Dwrite(dataset, in_memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    int rc = ok ? 0 : h5_fail(f, err, "write '%s'", name);
-    if (dataset >= 0)
-        H5Dclose(dataset);
+    int rc = h5_end_dataset(f, dataset, name, ok ? 0 : h5_fail(f, err, "write '%s'", name), err);
     H5Pclose(create);
     H5Pclose(links);
     H5Sclose(space);
@@ -29,24 +27,35 @@ int h5_put_array(const struct h5_file *f, const char *name, enum store_type type
     return rc;
 }
 
+int h5_end_dataset(const struct h5_file *f, hid_t dataset, const char *name, int rc, struct err *err)
+{
+    bool closed = dataset < 0 || H5Dclose(dataset) >= 0;
+    return rc || closed ? rc : h5_fail(f, err, "write '%s'", name);
+}
+
 /* --- opening what a stranger may have made --- */
 
-bool h5_has(const struct h5_file *f, const char *name)
+int h5_look(const struct h5_file *f, const char *name, struct err *err)
 {
-    char *prefix = mem_strdup(name);
-    bool has = prefix != NULL;
-    for (char *end = prefix; has && end;) {
+    char prefix[H5_NAME_MAX];
+    size_t n = strlen(name);
+    if (n >= sizeof prefix)
+        return 0;
+    memcpy(prefix, name, n + 1);
+    for (char *end = prefix; end;) {
         end = strchr(end + 1, '/');
         if (end)
             *end = '\0';
         H5L_info_t info;
-        has = H5Lget_info(f->id, prefix, &info, H5P_DEFAULT) >= 0 && info.type == H5L_TYPE_HARD;
+        htri_t there = H5Lexists(f->id, prefix, H5P_DEFAULT);
+        if (there < 0 || (there && H5Lget_info(f->id, prefix, &info, H5P_DEFAULT) < 0))
+            return h5_fail(f, err, "look for '%.200s'", name);
+        if (!there || info.type != H5L_TYPE_HARD)
+            return 0;
         if (end)
             *end = '/';
     }
-    free(prefix);
-    H5Eclear2(H5E_DEFAULT);
-    return has;
+    return 1;
 }
 
 static int type_of(hid_t type, enum store_type *out)
@@ -124,8 +133,9 @@ static int check_storage(const struct h5_dataset *d, size_t claimed, struct err 
 static int open_checked(struct h5_dataset *d, struct err *err)
 {
     const char *path = d->file->path;
-    if (!h5_has(d->file, d->name))
-        return err_set(err, ERR_NOTFOUND, "%s: has no '%s'", path, d->name);
+    int there = h5_look(d->file, d->name, err);
+    if (there <= 0)
+        return there ? there : err_set(err, ERR_NOTFOUND, "%s: has no '%s'", path, d->name);
     H5O_info_t info;
     if (H5Oget_info_by_name2(d->file->id, d->name, &info, H5O_INFO_BASIC, H5P_DEFAULT) < 0)
         return h5_fail(d->file, err, "open '%s'", d->name);

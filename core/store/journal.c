@@ -33,6 +33,8 @@ static bool read_all(int fd, void *data, size_t n, off_t at)
 {
     for (size_t done = 0; done < n;) {
         ssize_t got = pread(fd, (char *)data + done, n - done, at + (off_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
         if (got <= 0)
             return false;
         done += (size_t)got;
@@ -44,6 +46,8 @@ static bool write_all(int fd, const void *data, size_t n, off_t at)
 {
     for (size_t done = 0; done < n;) {
         ssize_t put = pwrite(fd, (const char *)data + done, n - done, at + (off_t)done);
+        if (put < 0 && errno == EINTR)
+            continue;
         if (put <= 0)
             return false;
         done += (size_t)put;

@@ -82,6 +82,13 @@ static int get_list(const struct h5_file *f, const char *name, enum store_type t
     return rc;
 }
 
+static int get_optional_list(const struct h5_file *f, const char *name, enum store_type type, size_t n,
+                             void *out_pointer, struct err *err)
+{
+    int there = h5_look(f, name, err);
+    return there > 0 ? get_list(f, name, type, n, out_pointer, err) : there;
+}
+
 static int get_prompts(struct lens_data *d, const struct h5_file *f, struct err *err)
 {
     int rc = get_length(f, "/prompts/id", &d->n_prompts, err);
@@ -93,12 +100,12 @@ static int get_prompts(struct lens_data *d, const struct h5_file *f, struct err 
         rc = get_list(f, "/prompts/answer", STORE_TEXT, d->n_prompts, &d->answer, err);
     if (!rc)
         rc = get_list(f, "/prompts/answer_token", STORE_I32, d->n_prompts, &d->answer_token, err);
-    if (!rc && h5_has(f, "/prompts/subject"))
-        rc = get_list(f, "/prompts/subject", STORE_TEXT, d->n_prompts, &d->subject, err);
-    if (!rc && h5_has(f, "/prompts/relation"))
-        rc = get_list(f, "/prompts/relation", STORE_TEXT, d->n_prompts, &d->relation, err);
-    if (!rc && h5_has(f, "/prompts/answer_logprob"))
-        rc = get_list(f, "/prompts/answer_logprob", STORE_F32, d->n_prompts, &d->answer_logprob, err);
+    if (!rc)
+        rc = get_optional_list(f, "/prompts/subject", STORE_TEXT, d->n_prompts, &d->subject, err);
+    if (!rc)
+        rc = get_optional_list(f, "/prompts/relation", STORE_TEXT, d->n_prompts, &d->relation, err);
+    if (!rc)
+        rc = get_optional_list(f, "/prompts/answer_logprob", STORE_F32, d->n_prompts, &d->answer_logprob, err);
     for (size_t i = 0; !rc && i < d->n_prompts; i++)
         if (d->answer_token[i] < -1)
             rc = err_set(err, ERR_FORMAT, "%s: prompt %zu has the answer token %d", f->path, i, d->answer_token[i]);
@@ -163,8 +170,9 @@ static int get_numbers(const struct lens_data *d, const struct h5_file *f, const
 static int get_top(struct lens_data *d, const struct h5_file *f, struct err *err)
 {
     struct h5_dataset s;
-    if (!h5_has(f, "/lens/top_token"))
-        return 0;
+    int there = h5_look(f, "/lens/top_token", err);
+    if (there <= 0)
+        return there;
     int rc = h5_dataset_open(&s, f, "/lens/top_token", err);
     if (rc)
         return rc;

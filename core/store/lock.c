@@ -79,6 +79,7 @@ int lock_take(struct lock *lock, const char *output, struct err *err)
     if (!lock->path)
         return err_nomem(err, "a path");
     int rc = 0;
+    bool taken = false;
     do {
         if (lock->fd >= 0)
             close(lock->fd);
@@ -86,13 +87,16 @@ int lock_take(struct lock *lock, const char *output, struct err *err)
         lock->fd = open(lock->path, O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
         if (lock->fd < 0)
             rc = err_errno(err, "%s: cannot create", output);
-        else if (!lock_soon(lock->fd))
-            rc = errno == EWOULDBLOCK
-                     ? err_set(err, ERR_IO, "%s: another process is writing it: wait for it, or choose another output",
-                               output)
-                     : err_errno(err, "%s: cannot lock", lock->path);
+        else if (!lock_soon(lock->fd)) {
+            taken = errno == EWOULDBLOCK;
+            rc = taken ? err_set(err, ERR_IO,
+                                 "%s: another process is writing it: wait for it, or choose another output", output)
+                       : err_errno(err, "%s: cannot lock", lock->path);
+        }
     } while (!rc && !is_still_there(lock->fd, lock->path));
     if (rc) {
+        if (lock->fd >= 0 && !taken) /* where locks fail nobody has one */
+            unlink(lock->path);
         if (lock->fd >= 0)
             close(lock->fd);
         lock->fd = -1;

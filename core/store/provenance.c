@@ -66,7 +66,7 @@ int provenance_write(const struct h5_file *f, const struct provenance *p, bool c
     struct strbuf blas_buffer = STRBUF_INIT;
     blas_text(&blas_buffer);
     const char *blas = strbuf_text(&blas_buffer);
-    int rc = created(time, err);
+    int rc = strbuf_failed(&blas_buffer) ? err_nomem(err, "a file's origin") : created(time, err);
 #define X(name, value, same)                                                                                           \
     if (!rc)                                                                                                           \
         rc = h5_put_text(f, f->id, name, value, err);
@@ -118,7 +118,7 @@ int provenance_check(const struct h5_file *f, const struct provenance *p, struct
     struct strbuf blas_buffer = STRBUF_INIT;
     blas_text(&blas_buffer);
     const char *blas = strbuf_text(&blas_buffer);
-    int rc = 0;
+    int rc = strbuf_failed(&blas_buffer) ? err_nomem(err, "a file's origin") : 0;
 #define X(name, value, same)                                                                                           \
     if (!rc && same)                                                                                                   \
         rc = same_text(f, name, value, err);

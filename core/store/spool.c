@@ -96,9 +96,11 @@ int spool_rewind(struct spool *s, struct err *err)
 
 static int take(struct spool *s, void *out, size_t bytes, struct err *err)
 {
-    if (bytes && fread(out, 1, bytes, s->file) != bytes)
-        return err_set(err, ERR_IO, "%s: cannot read back its temporary file", s->path);
-    return 0;
+    if (!bytes || fread(out, 1, bytes, s->file) == bytes)
+        return 0;
+    if (ferror(s->file))
+        return err_errno(err, "%s: cannot read back its temporary file", s->path);
+    return err_set(err, ERR_IO, "%s: its temporary file is shorter than what was written", s->path);
 }
 
 static int take_text(struct spool *s, char **out, struct err *err)
@@ -135,13 +137,12 @@ int spool_next(struct spool *s, uint64_t n, void *out, struct err *err)
     return 0;
 }
 
-void spool_sha256(const struct spool *s, unsigned char digest[32])
+bool spool_sha256(const struct spool *s, unsigned char digest[32])
 {
     EVP_MD_CTX *copy = EVP_MD_CTX_new();
-    memset(digest, 0, 32);
-    if (copy && EVP_MD_CTX_copy_ex(copy, s->digest))
-        EVP_DigestFinal_ex(copy, digest, NULL);
+    bool fine = copy && EVP_MD_CTX_copy_ex(copy, s->digest) && EVP_DigestFinal_ex(copy, digest, NULL);
     EVP_MD_CTX_free(copy);
+    return fine;
 }
 
 void spool_close(struct spool *s)

@@ -16,6 +16,7 @@
 #include "core/base/err.h"
 #include "core/store/store_type.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -33,8 +34,8 @@ int spool_add(struct spool *s, uint64_t n, const void *data, struct err *err);
 int spool_rewind(struct spool *s, struct err *err);
 /* out: n numbers, or char *[n]; at most what was added. Nothing is left to free when it fails. */
 int spool_next(struct spool *s, uint64_t n, void *out, struct err *err);
-/* Of all that was added; texts count with their lengths. */
-void spool_sha256(const struct spool *s, unsigned char digest[32]);
+/* Of all that was added; texts count with their lengths. False: out of memory. */
+bool spool_sha256(const struct spool *s, unsigned char digest[32]);
 void spool_close(struct spool *s); /* safe on a zeroed struct */
 
 #endif

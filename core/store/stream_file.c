@@ -14,11 +14,14 @@
 
 static int look(struct stream_file *s, bool resume, struct err *err)
 {
-    if (file_exists(s->path)) {
+    int there = file_look(s->path, err), begun = there ? 0 : file_look(s->partial, err);
+    if (there < 0 || begun < 0)
+        return ERR_IO;
+    if (there) {
         if (!resume)
             return err_set(err, ERR_ARG, "%s: exists already: remove it, or choose another output", s->path);
         s->state = STREAM_COMPLETE;
-    } else if (file_exists(s->partial)) {
+    } else if (begun) {
         if (!resume)
             return err_set(err, ERR_ARG, "%s: an interrupted run left it: continue it with --resume, or remove it",
                            s->partial);

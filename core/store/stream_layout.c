@@ -21,8 +21,7 @@ static int input_digest(const struct stream_file *s, char hex[65], struct err *e
         const struct column *c = &s->columns[i];
         if (!c->spec.known)
             continue;
-        spool_sha256(&c->spool, digest);
-        ok = EVP_DigestUpdate(all, c->spec.name, strlen(c->spec.name) + 1) &&
+        ok = spool_sha256(&c->spool, digest) && EVP_DigestUpdate(all, c->spec.name, strlen(c->spec.name) + 1) &&
              EVP_DigestUpdate(all, digest, sizeof digest);
     }
     ok = ok && EVP_DigestFinal_ex(all, digest, NULL);
@@ -95,8 +94,7 @@ static int create_columns(struct stream_file *s, const struct h5_file *f, struct
             rc = h5_fail(f, err, "create '%s'", c->spec.name);
         else if (c->spec.known)
             rc = copy_spool(f, c, dataset, piece, err);
-        if (dataset >= 0)
-            H5Dclose(dataset);
+        rc = h5_end_dataset(f, dataset, c->spec.name, rc, err);
     }
     free(piece);
     return rc;
@@ -135,8 +133,9 @@ static int check_column(const struct h5_file *f, const struct column *c, uint64_
     char what[200];
     snprintf(what, sizeof what, "'%.100s' is not what this run writes", c->spec.name);
     struct h5_dataset d;
-    if (!h5_has(f, c->spec.name))
-        return other(f, err, what);
+    int there = h5_look(f, c->spec.name, err);
+    if (there <= 0)
+        return there ? there : other(f, err, what);
     int rc = h5_dataset_open(&d, f, c->spec.name, err);
     if (rc)
         return rc;

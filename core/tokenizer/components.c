@@ -118,3 +118,10 @@ int component_ignore(struct opening *o, const json_t *json, struct err *err)
     (void)o, (void)json, (void)err;
     return 0;
 }
+
+int opening_finish(const struct opening *o, struct err *err)
+{
+    if (strbuf_failed(o->names))
+        return err_nomem(err, "names of pre-tokenizers");
+    return tokenizer_finish(o->tok, strbuf_text(o->names), err);
+}

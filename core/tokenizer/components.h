@@ -46,6 +46,8 @@ int component_text(const struct opening *o, const json_t *json, const char *type
                    struct err *err);
 /* {"Regex": "..."} or {"String": "..."} under the key "pattern". */
 int component_pattern(struct opening *o, const json_t *json, const char *type, struct regex **out, struct err *err);
+/* Fills in what follows from all the components. */
+int opening_finish(const struct opening *o, struct err *err);
 /* Whether `word` is one of `words`, which are separated by spaces. */
 bool component_has_word(const char *words, const char *word);
 

@@ -388,7 +388,7 @@ static int open_all(struct files_opening *f, struct err *err)
     if ((rc = open_added_tokens(&f->o, f->added, err)) || (rc = added_finish(tok, f->o.where, err)) ||
         (rc = put_around(f, err)))
         return rc;
-    return tokenizer_finish(tok, strbuf_text(f->o.names), err);
+    return opening_finish(&f->o, err);
 }
 
 int tokenizer_open_files(struct tokenizer **out, const struct tokenizer_files *files, struct err *err)

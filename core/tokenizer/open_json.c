@@ -71,7 +71,7 @@ static int open_all(struct opening *o, const void *data, size_t size, struct err
         (rc = open_part(o, parts, POST_PROCESSOR, open_post_processor, err)) ||
         (rc = open_part(o, parts, DECODER, open_decoder, err)))
         return rc;
-    return tokenizer_finish(o->tok, strbuf_text(o->names), err);
+    return opening_finish(o, err);
 }
 
 int tokenizer_open_json(struct tokenizer **out, const void *data, size_t size, const char *name, struct err *err)

@@ -268,8 +268,6 @@ static int translate(struct scan *s, struct err *err)
         else
             strbuf_addc(&s->out, *s->at++);
     }
-    if (!rc && strbuf_failed(&s->out))
-        rc = err_nomem(err, "a regular expression");
     return rc;
 }
 
@@ -285,6 +283,8 @@ static int compile(struct regex *re, const char *translated, const char *where, 
                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT,
                              &problem, &at, context);
     pcre2_compile_context_free(context);
+    if (!re->code && problem == PCRE2_ERROR_HEAP_FAILED)
+        return err_nomem(err, "a regular expression");
     if (!re->code) {
         char text[128];
         pcre2_get_error_message(problem, (PCRE2_UCHAR *)text, sizeof text);
@@ -313,6 +313,8 @@ static int open_pattern(struct regex **out, const char *pattern, bool literal, c
         }
     else if (!rc)
         rc = translate(&s, err);
+    if (!rc && strbuf_failed(&s.out))
+        rc = err_nomem(err, "a regular expression");
     if (!rc)
         rc = compile(re, strbuf_text(&s.out), where, err);
     strbuf_release(&s.out);

@@ -151,16 +151,19 @@ load common
     [ "$output" = "$embedded" ]
 }
 
-@test "a full disk, a closed and a broken standard output are errors" {
+@test "a full and a closed standard output are errors, a reader that has enough is none" {
     run bash -c '"$0" sites >/dev/full' "$STRATA"
     [ "$status" -eq 1 ]
     [[ $output == "strata: standard output: cannot write: "* ]]
     run bash -c '"$0" sites >&-' "$STRATA"
     [ "$status" -eq 1 ]
     [[ $output == "strata: standard output: cannot write: "* ]]
-    run bash -c 'set -o pipefail; (sleep 0.2; exec "$0" sites) | true' "$STRATA"
-    [ "$status" -eq 1 ]
-    [[ $output == "strata: standard output: cannot write: "* ]]
+    # As with git and grep: ended by SIGPIPE, in silence.
+    for words in sites "help lens" "tokenize -m $TINY hello"; do
+        run bash -c '(sleep 0.2; exec "$0" "$@") | true; exit ${PIPESTATUS[0]}' "$STRATA" $words
+        [ "$status" -eq 141 ]
+        [ -z "$output" ]
+    done
 }
 
 @test "results go to -o whole or not at all" {

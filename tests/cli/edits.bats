@@ -102,6 +102,10 @@ END
 }
 
 @test "what an edit cannot do is one line, before anything runs" {
+    # The first of several edits: the later ones are not resolved.
+    strata run -m "$TINY" "$PROMPT" --edit 'z:1@99 zero' --edit 'z:1 zero'
+    expect 1 "there is no position 99"
+    one_line
     strata run -m "$TINY" "$PROMPT" --edit 'z:1@last patch'
     expect 1 "patches what is there anyway" "freeze"
     one_line

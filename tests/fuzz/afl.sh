@@ -10,7 +10,7 @@ failed=
 for name in h5; do
     out=$BUILD/afl/out/$name
     mkdir -p "$out"
-    AFL_AUTORESUME=1 afl-fuzz -V "${FUZZ_SECONDS:-60}" -t 5000 -i "$BUILD/fuzz/seeds/$name" -o "$out" -- \
+    AFL_AUTORESUME=1 afl-fuzz -V "${FUZZ_SECONDS:-60}" -t 15000 -i "$BUILD/fuzz/seeds/$name" -o "$out" -- \
         "$BUILD/afl/tests/fuzz/fuzz_$name" @@ >"$out/log" 2>&1 || { tail -n 20 "$out/log"; exit 1; }
     value() { sed -n "s/^$1 *: //p" "$out/default/fuzzer_stats"; }
     last=$(value last_find)

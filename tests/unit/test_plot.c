@@ -416,12 +416,38 @@ static void gnuplots_complaint_reaches_the_caller(void **state)
     assert_non_null(strstr(err.msg, "gnuplot says: line 3: bad thing"));
     assert_false(file_exists(path_in_folder("plain.svg")));
 
+    with_program("gnuplot", "#!/bin/sh\nprintf '\\377\\302\\233x \\303\\251' >&2\nexit 1\n");
+    rc = plain_curve("plain", 0, &err);
+    setenv("PATH", path, 1);
+    assert_int_equal(rc, PLOT_NOT_DRAWN);
+    assert_non_null(strstr(err.msg, "gnuplot says: ? x \xc3\xa9")); /* a control character of Latin 1, too */
+
     with_program("gnuplot", "#!/bin/sh\nkill -SEGV $$\n");
     rc = plain_curve("plain", 0, &err);
     setenv("PATH", path, 1);
     assert_int_equal(rc, PLOT_NOT_DRAWN);
     assert_non_null(strstr(err.msg, "signal 11"));
     free(path);
+}
+
+/* As on a full disk: it says nothing and exits with 0. */
+static void half_a_picture_is_an_error(void **state)
+{
+    (void)state;
+    char *path = strdup(getenv("PATH"));
+    struct err err = { 0, "" };
+    with_program("gnuplot", "#!/bin/sh\necho '<svg></svg>' > plain.svg\nprintf half > plain.png\n");
+    int rc = plain_curve("plain", 0, &err);
+    setenv("PATH", path, 1);
+    assert_int_equal(rc, ERR_IO);
+    assert_non_null(strstr(err.msg, "plain.png: gnuplot has not written it whole"));
+    assert_false(file_exists(path_in_folder("plain.svg")) || file_exists(path_in_folder("plain.png")));
+
+    with_program("gnuplot", "#!/bin/sh\necho '<svg></svg>' > plain.svg\n");
+    rc = plain_curve("plain", 0, &err);
+    setenv("PATH", path, 1);
+    free(path);
+    assert_int_equal(rc, ERR_IO);
 }
 
 static void a_gnuplot_that_hangs_is_stopped(void **state)
@@ -467,6 +493,7 @@ int main(void)
         cmocka_unit_test(same_numbers_give_the_same_bytes),
         cmocka_unit_test(without_gnuplot_the_numbers_stay),
         cmocka_unit_test(gnuplots_complaint_reaches_the_caller),
+        cmocka_unit_test(half_a_picture_is_an_error),
         cmocka_unit_test(a_gnuplot_that_hangs_is_stopped),
         cmocka_unit_test(bad_names_and_folders_are_errors),
     };
