@@ -11,17 +11,35 @@ setup() {
     head -n 12 "$ROOT/data/facts/country_capital.jsonl" >facts.jsonl
 }
 
+listing() {
+    find . -path "./$1*" -printf '%p %s\n' | sort
+}
+
+# settled OUT: the first process has made what it makes before it waits.
+settled() {
+    local last= now same=0
+    for wait in {1..300}; do
+        now=$(listing "$1")
+        [ "$now" = "$last" ] && same=$((same + 1)) || same=0
+        [ $same -lt 5 ] || return 0
+        last=$now
+        sleep 0.05
+    done
+    echo "$1 does not settle"
+    return 1
+}
+
 # second OUT COMMAND...: refused, with or without --resume where the command has that, and touches nothing.
 second() {
     local out=$1 before status=0
     shift
-    before=$(find . -path "./$out*" -printf '%p %s\n' | sort)
+    before=$(listing "$out")
     "$STRATA" "$@" -o "$out" >said.two 2>&1 || status=$?
     if [ $status != 1 ] || [ "$(cat said.two)" != "strata: $out: another process is writing it: wait for it, or choose another output" ]; then
         echo "$* -o $out: status $status: $(cat said.two)"
         return 1
     fi
-    [ "$before" = "$(find . -path "./$out*" -printf '%p %s\n' | sort)" ] || { echo "$out was touched"; return 1; }
+    [ "$before" = "$(listing "$out")" ] || { echo "$out was touched"; return 1; }
 }
 
 # pair OUT COMMAND...: the first process waits for its facts, the second comes meanwhile.
@@ -38,6 +56,7 @@ pair() {
         [ ! -e "${out%/}.lock" ] || break
         sleep 0.01
     done
+    settled "${out%/}" || return 1
     second "$out" "$@" --quiet -m "$TINY" -i facts.jsonl || return 1
     if "$STRATA" help "$1" | grep -q -- --resume && [ "$out" != "${out%.csv}.csv" ]; then
         second "$out" "$@" --quiet -m "$TINY" -i facts.jsonl --resume || return 1

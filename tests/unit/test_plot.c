@@ -436,14 +436,15 @@ static void half_a_picture_is_an_error(void **state)
     (void)state;
     char *path = strdup(getenv("PATH"));
     struct err err = { 0, "" };
-    with_program("gnuplot", "#!/bin/sh\necho '<svg></svg>' > plain.svg\nprintf half > plain.png\n");
+    with_program("gnuplot",
+                 "#!/bin/sh\necho '<svg></svg>' > plain.svg" FILE_DRAFT "\nprintf half > plain.png" FILE_DRAFT "\n");
     int rc = plain_curve("plain", 0, &err);
     setenv("PATH", path, 1);
     assert_int_equal(rc, ERR_IO);
     assert_non_null(strstr(err.msg, "plain.png: gnuplot has not written it whole"));
     assert_false(file_exists(path_in_folder("plain.svg")) || file_exists(path_in_folder("plain.png")));
 
-    with_program("gnuplot", "#!/bin/sh\necho '<svg></svg>' > plain.svg\n");
+    with_program("gnuplot", "#!/bin/sh\necho '<svg></svg>' > plain.svg" FILE_DRAFT "\n");
     rc = plain_curve("plain", 0, &err);
     setenv("PATH", path, 1);
     free(path);
