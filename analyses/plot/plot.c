@@ -161,7 +161,7 @@ static int start_drawing(const struct plot_target *to, struct plots *plots, stru
 /* Whether a file ends as `tail` does, but for line ends. */
 static bool ends_with(const char *path, const char *tail, size_t n)
 {
-    char last[32];
+    char last[32] = "";
     FILE *file = fopen(path, "rb");
     size_t got = 0;
     if (file) {
