@@ -9,6 +9,7 @@
 #   WERROR    1: warnings are errors                (0; lint and CI use 1)
 #   NATIVE    1: tune for this very machine; the program may not start elsewhere (0)
 #   PEERS     a Python with torch and transformers, for `make bench`
+#   PROMPTS   how many `make soak` streams          (100000)
 #   FUZZ_SECONDS  how long `make fuzz` runs each target  (60)
 #   KILLS     how often `make torture` kills each kind of run  (200)
 
@@ -19,6 +20,7 @@ COVERAGE ?= 0
 WERROR   ?= 0
 NATIVE   ?= 0
 FUZZ_SECONDS ?= 60
+PROMPTS  ?= 100000
 KILLS    ?= 200
 BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(NATIVE)),/native)$(if $(filter 1,$(COVERAGE)),/coverage)
 comma    := ,
@@ -77,7 +79,7 @@ BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES    := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRCS))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build objects demo test torture families bench asan tsan stress coverage coverage-programs faults fuzz fuzzers lint tidy format data-check install clean
+.PHONY: help deps build objects demo test torture families bench soak asan tsan stress coverage coverage-programs faults fuzz fuzzers lint tidy format data-check install clean
 
 help:
 	@echo 'Strata $(VERSION): make TARGET'
@@ -87,6 +89,7 @@ help:
 	@echo '  torture     SIGKILL, KILLS=$(KILLS) times each kind of run, and simulated power losses; half an hour'
 	@echo '  deps        install the Debian packages that building and testing need'
 	@echo '  bench       speed, as ratios measured on this machine (PEERS=PYTHON adds PyTorch)'
+	@echo '  soak        $(PROMPTS) prompts through each command that streams: memory stays flat (tests/bench/soak.svg)'
 	@echo '  asan        every test again under the address and undefined-behaviour sanitizers'
 	@echo '  tsan        tests of what runs in threads, under the thread sanitizer'
 	@echo '  stress      the golden references under every BLAS core type, instruction set and 1, 2, 4 threads: minutes'
@@ -173,6 +176,11 @@ fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(FUZZ_SRCS))
 bench: build
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BENCHES)
 	@BUILD=$(BUILD) STRATA=$(STRATA) PEERS=$(PEERS) tests/bench/run.sh
+
+# Drawn where the graph that is committed lies: `make soak` with the standard number draws it anew.
+soak: build
+	@python3 tests/bench/soak.py $(STRATA) data/tiny $(PROMPTS) $(BUILD)/soak.dat
+	@gnuplot -e "from='$(BUILD)/soak.dat'; to='tests/bench/soak.svg'; prompts='$(PROMPTS)'" tests/bench/soak.gp
 
 lint: deps
 	@tests/lint.sh

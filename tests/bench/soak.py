@@ -24,7 +24,6 @@ COMMANDS = {
     "dump": ["dump", "--positions", "last", "--sites", "resid_post,z", "-o", "out.h5"],
     "dump to shards": ["dump", "--sites", "resid_post", "--shard-size", "64", "-o", "out/"],
 }
-INTERVAL = 0.1  # seconds
 SLACK = 64  # bytes a prompt: offsets, ids and lengths of 100,000 prompts are 6 MiB
 
 
@@ -43,7 +42,7 @@ def memory(pid):
     return int(kib["VmRSS"]) / 1024, int(kib["RssAnon"]) / 1024
 
 
-def run(strata, model, arguments, folder):
+def run(strata, model, arguments, folder, interval):
     """Samples (seconds, MiB of RSS, MiB of RssAnon) of one run over prompts.jsonl in its folder."""
     samples, begin = [], time.monotonic()
     with open(os.path.join(folder, "err"), "wb") as err:
@@ -53,7 +52,7 @@ def run(strata, model, arguments, folder):
             samples.append((time.monotonic() - begin, *memory(child.pid)))
         except (KeyError, FileNotFoundError, ProcessLookupError):
             pass  # it just ended
-        time.sleep(INTERVAL)
+        time.sleep(interval)
     if child.returncode:
         sys.exit(f"soak.py: {' '.join(arguments)}: status {child.returncode}: " + open(os.path.join(folder, "err")).read())
     return samples
@@ -90,7 +89,7 @@ def main():
             with tempfile.TemporaryDirectory() as folder:
                 with open(os.path.join(folder, "prompts.jsonl"), "wb") as file:
                     file.writelines(prompts(n))
-                samples = run(strata, model, COMMANDS[name], folder)
+                samples = run(strata, model, COMMANDS[name], folder, 1 if n >= 50000 else 0.1)
                 counted = count(folder)
             slope, seconds, own = growth(samples, n), samples[-1][0], max(s[2] for s in samples)
             bad = slope > SLACK or counted != n
