@@ -87,9 +87,9 @@ static int find_layer(struct search *s, const struct query_field **out)
     }
     if (!any)
         return 0;
-    const struct expression_index *index = &s->e->indices[s->node->index];
     if (!s->node->n_indices)
         return no_layer(s, s->node->end, "the layer is missing: write NAME[layer]");
+    const struct expression_index *index = &s->e->indices[s->node->index];
     if (index->kind != INDEX_NUMBER && index->kind != INDEX_UNIT)
         return no_layer(s, index->begin, "the first index is the layer, one number");
     int64_t layer = index->from < 0 ? index->from + (int64_t)last + 1 : index->from;
@@ -176,7 +176,7 @@ static int no_field(const struct query_files *q, const struct expression *e, con
                     struct err *err)
 {
     struct suggest s;
-    char hint[SUGGEST_TEXT_MAX];
+    char hint[SUGGEST_TEXT_MAX] = "";
     struct strbuf where = STRBUF_INIT;
     suggest_init(&s, node->text, strlen(node->text));
     for (size_t i = 0; i < q->n; i++) {

@@ -657,7 +657,7 @@ static void functions_equal_naive_loops(void **state)
     struct random_source r;
     random_seed(&r, seed());
     for (int round = 0; round < 2000; round++) {
-        double a[20], b[20], dot = 0, aa = 0, bb = 0;
+        double a[20] = { 0 }, b[20] = { 0 }, dot = 0, aa = 0, bb = 0;
         size_t n = random_below(&r, 20);
         for (size_t i = 0; i < n; i++) {
             a[i] = random_item(&r);
@@ -723,7 +723,7 @@ static void write_operator(struct random_source *r, struct strbuf *out, size_t r
 {
     static const char *const ops[] = { "+", "-", "*", "/", "==", "!=", "<", "<=", ">", ">=", "or", "and" };
     const char *op = ops[random_below(r, 12)];
-    struct random_value a, b;
+    struct random_value a = { 0 }, b = { 0 };
     bool left = vector && random_below(r, 3), right = vector && (!left || random_below(r, 2));
     strbuf_adds(out, "(");
     write_random(r, out, row, depth - 1, left, &a);
@@ -737,7 +737,7 @@ static void write_operator(struct random_source *r, struct strbuf *out, size_t r
 
 static void write_call(struct random_source *r, struct strbuf *out, size_t row, int depth, struct random_value *value)
 {
-    struct random_value a;
+    struct random_value a = { 0 };
     const struct query_function *f;
     do
         f = query_function_at(random_below(r, 12));
@@ -807,7 +807,7 @@ static void random_expressions_equal_a_naive_evaluator(void **state)
     query_columns_init(&columns, &files);
     for (int round = 0; round < 3000; round++) {
         struct strbuf text = STRBUF_INIT;
-        struct random_value wanted;
+        struct random_value wanted = { 0 };
         struct query *query;
         struct query_place places[4];
         size_t row = random_below(&r, ROWS);
