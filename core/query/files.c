@@ -197,6 +197,7 @@ static void drop_block(struct identities *b)
     for (size_t i = 0; i < b->n; i++) {
         free(b->ids[i]);
         free(b->texts[i]);
+        b->ids[i] = b->texts[i] = NULL;
     }
     b->n = 0;
 }
@@ -209,10 +210,10 @@ static int next_block(struct identities *b, size_t n_prompts, struct err *err)
     int rc = h5_dataset_read_text(&b->id, b->at, n, b->ids, err);
     if (rc)
         return rc;
+    b->n = n;
     rc = h5_dataset_read_text(&b->text, b->at, n, b->texts, err);
-    for (size_t i = 0; rc && i < n; i++)
-        free(b->ids[i]);
-    b->n = rc ? 0 : n;
+    if (rc) /* what it had put there it has freed */
+        memset(b->texts, 0, sizeof b->texts);
     return rc;
 }
 

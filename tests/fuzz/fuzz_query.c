@@ -123,8 +123,10 @@ static void check_tree(const struct expression *e)
 /* An error of the expression begins with a column inside it, or just after its end. */
 static void check_place(const char *text, const struct err *err)
 {
-    size_t column = 0;
-    fuzz_check(sscanf(err->msg, "column %zu: ", &column) == 1 && column && column <= strlen(text) + 1);
+    char *end;
+    fuzz_check(!strncmp(err->msg, "column ", 7));
+    unsigned long column = strtoul(err->msg + 7, &end, 10);
+    fuzz_check(column && column <= strlen(text) + 1 && !strncmp(end, ": ", 2));
 }
 
 static void check_value(const struct query *query, size_t root)
