@@ -61,6 +61,8 @@
 #include "core/formats/tensor.h"
 #include "core/formats/vector_file.h"
 #include "core/model/model.h"
+#include "core/query/evaluate.h"
+#include "core/query/functions.h"
 #include "core/runtime/blas_check.h"
 #include "core/runtime/collect.h"
 #include "core/runtime/edit.h"

@@ -15,4 +15,4 @@ cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-sup
     -I. -DISA=base -DREAL_BITS=32 --suppress=missingIncludeSystem --suppressions-list=tests/cppcheck.txt core probes analyses
 echo "  cppcheck: clean"
 # What reads untrusted files; `make tidy` takes all, and some minutes.
-tests/analyse.sh $(git ls-files core/{base,formats,model,store,tokenizer}/'*.c')
+tests/analyse.sh $(git ls-files core/{base,formats,model,query,store,tokenizer}/'*.c')

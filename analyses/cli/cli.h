@@ -45,6 +45,7 @@
     X(neurons)                                                                                                         \
     X(verify)                                                                                                          \
     X(diff)                                                                                                            \
+    X(query)                                                                                                           \
     X(doctor)
 
 /* Common options that a command takes; giving another one is a usage error that says so. -t, --quiet: all take them. */

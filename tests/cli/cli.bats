@@ -9,7 +9,7 @@ load common
 @test "help lists every command on stdout" {
     strata help
     expect 0
-    for command in info sites tokenize run dump lens curves trace verify diff doctor; do
+    for command in info sites tokenize run dump lens curves trace verify diff query doctor; do
         grep -q "^  $command " <<<"$output"
     done
     for word in --help -h; do

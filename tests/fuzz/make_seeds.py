@@ -299,6 +299,18 @@ def expressions():
     put("experiment", "one", json.dumps({**head, "prompts": prompts[1:2], "variants": variants[2:]}, indent=1))
 
 
+QUERIES = ["first(rank <= 10) >= 2 and to_subject[L1H0] > 0.3", "norm(resid_post[0]) > 100 or not position == 0",
+    "sum(pattern[0,1,subject]) / 2 >= -1e-3 * .5", "id in ('a', \"b\") and text ~ '*x*'", "id, position, z[0,1], rank[\"final_post\"]",
+    "cosine(z[0,0], z[0,:,1:2]) < 1", "argmax(logprob[:-1]) != argmin(logprob[1:]) && !missing(rank[0])", "heads:facts.rank not in (1, 2+3)",
+    "'lens':rank[-1] <= 3 || any(missing(rank))", "dot(blocks.0.hook_resid_post, resid_post[-1]) * exp(log(abs(-2)))", "pattern[0,0] + tokens.id",
+    "tokens.id[-1] == 3 and pattern[0,:,2] > 0", "((((first(rank)))))", "'\\u00e4' == \u20ac", "rnak > 3"]
+
+
+def queries():
+    for i, text in enumerate(QUERIES):
+        put("query", f"query_{i}", text, i % 3)
+
+
 def dumps(strata):
     """Made by the program itself: what it writes is what it must read."""
     def run(*args):
@@ -326,4 +338,5 @@ tokenizers()
 tokenizer_files()
 facts()
 expressions()
+queries()
 dumps(os.path.abspath(sys.argv[1]))
