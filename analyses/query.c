@@ -312,7 +312,7 @@ static int run_query(struct cli *cli, struct err *err)
     struct search s = { .cli = cli, .text = STRBUF_INIT };
     int rc = parse(&s, err);
     const struct expression expressions[] = { s.condition, s.columns };
-    rc = rc ? rc : output_look(cli->output, false, err);
+    rc = rc ? rc : output_claim(cli, false, err);
     rc =
         rc ? rc
            : query_files_open(&s.files, (const char *const *)cli->arguments, cli->n_arguments - 1, expressions, 2, err);

@@ -49,6 +49,23 @@ static int get_length(const struct query_file *file, const char *name, size_t *n
 
 /* --- what the file is --- */
 
+static int get_group(struct query_file *file, const char *format, struct err *err)
+{
+    static const struct {
+        const char *name, *ids;
+    } groups[] = { { "prompts", "/prompts/id" }, { "facts", "/facts/id" } };
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        int got = h5_look(&file->h5, groups[i].ids, err);
+        if (got < 0)
+            return got;
+        file->group = groups[i].name;
+        if (got)
+            return 0;
+    }
+    return err_set(err, ERR_UNSUPPORTED, "%s: is a '%.60s' file without prompts or facts: nothing to ask", file->path,
+                   format);
+}
+
 static int get_kind(struct query_file *file, struct err *err)
 {
     char *format = NULL;
@@ -67,13 +84,7 @@ static int get_kind(struct query_file *file, struct err *err)
         rc = h5_get_int(&file->h5, file->h5.id, "complete", &complete, err);
     file->complete = complete == 1;
     file->is_lens = !rc && !strcmp(format, "strata-lens");
-    if (!rc && h5_has(&file->h5, "/prompts/id"))
-        file->group = "prompts";
-    else if (!rc && h5_has(&file->h5, "/facts/id"))
-        file->group = "facts";
-    else if (!rc)
-        rc = err_set(err, ERR_UNSUPPORTED, "%s: is a '%.60s' file without prompts or facts: nothing to ask", file->path,
-                     format);
+    rc = rc ? rc : get_group(file, format, err);
     free(format);
     return rc;
 }
@@ -81,8 +92,9 @@ static int get_kind(struct query_file *file, struct err *err)
 /* Offsets rise from 0. */
 static int get_offsets(const struct query_file *file, const char *name, int64_t **out, struct err *err)
 {
-    if (!h5_has(&file->h5, name))
-        return 0;
+    int got = h5_look(&file->h5, name, err);
+    if (got <= 0)
+        return got;
     int rc = query_read_list(file, name, STORE_I64, file->n_prompts + 1, out, err);
     bool ok = !rc && (*out)[0] == 0;
     for (size_t i = 0; ok && i < file->n_prompts; i++)
@@ -112,9 +124,11 @@ static int check_edges(struct query_file *file, struct err *err)
 
 static int get_subjects(struct query_file *file, struct err *err)
 {
-    if (!file->token_offset || !h5_has(&file->h5, "/prompts/subject_begin") ||
-        !h5_has(&file->h5, "/prompts/subject_end"))
-        return 0;
+    int got = file->token_offset ? h5_look(&file->h5, "/prompts/subject_begin", err) : 0;
+    if (got > 0)
+        got = h5_look(&file->h5, "/prompts/subject_end", err);
+    if (got <= 0)
+        return got;
     int rc = query_read_list(file, "/prompts/subject_begin", STORE_I32, file->n_prompts, &file->subject_begin, err);
     rc = rc ? rc : query_read_list(file, "/prompts/subject_end", STORE_I32, file->n_prompts, &file->subject_end, err);
     for (size_t p = 0; !rc && p < file->n_prompts; p++) {
@@ -144,9 +158,10 @@ static int get_prompts(struct query_file *file, struct err *err)
 /* Rows of the whole prompts, in order; a partial file's list may be longer. */
 static int get_rows(struct query_file *file, struct err *err)
 {
-    file->has_rows = h5_has(&file->h5, "/rows/prompt");
-    if (!file->has_rows)
-        return 0;
+    int got = h5_look(&file->h5, "/rows/prompt", err);
+    if (got <= 0)
+        return got;
+    file->has_rows = true;
     size_t n = 0, r = 0;
     int rc = get_length(file, "/rows/prompt", &n, err);
     rc = rc ? rc : query_read_list(file, "/rows/prompt", STORE_I32, n, &file->row_prompt, err);
@@ -378,8 +393,9 @@ static int get_fields(struct query_file *file, struct err *err)
 
 static int get_labels(struct query_file *file, const char *name, char ***out, size_t *n, struct err *err)
 {
-    if (!h5_has(&file->h5, name))
-        return 0;
+    int got = h5_look(&file->h5, name, err);
+    if (got <= 0)
+        return got;
     int rc = get_length(file, name, n, err);
     rc = rc ? rc : query_read_list(file, name, STORE_TEXT, *n, out, err);
     if (rc)
