@@ -184,7 +184,7 @@ int gguf_token_id(const struct gguf_opening *o, const char *key, int32_t *id, st
     int rc = gguf_get_size(o->g, key, 0, o->tokens.n - 1, &value, err);
     if (rc)
         return rc;
-    if (!o->tok->vocab.token[value].text)
+    if (value >= o->tok->vocab.n || !o->tok->vocab.token[value].text)
         return err_set(err, ERR_FORMAT, "%s: key %s names token %zu, which is marked as unused", o->where, key, value);
     *id = (int32_t)value;
     return 0;
