@@ -112,8 +112,8 @@ void cli_help_command(const struct command *command, struct strbuf *out);
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 /*
- * SIGINT, SIGTERM and SIGHUP set a flag; the second SIGINT or SIGTERM kills. What was ignored at the start, as nohup
- * and shells do, stays so. SIGPIPE becomes an error of write.
+ * SIGINT, SIGTERM and SIGHUP set a flag; the second SIGINT or SIGTERM kills. A SIGHUP that was ignored at the start, as
+ * nohup has it, stays so. SIGPIPE becomes an error of write.
  */
 void cli_catch_signals(void);
 /* A mapped file that is cut short ends the program with one line that names it, and status 1. */
