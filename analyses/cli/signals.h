@@ -5,8 +5,8 @@
 #include <stdbool.h>
 
 /*
- * SIGINT, SIGTERM and SIGHUP set a flag; the second SIGINT or SIGTERM kills. What was ignored at the start, as nohup
- * and shells do, stays so. SIGPIPE becomes an error of write.
+ * SIGINT, SIGTERM and SIGHUP set a flag; the second SIGINT or SIGTERM kills. A SIGHUP that was ignored at the start, as
+ * nohup has it, stays so. SIGPIPE becomes an error of write.
  */
 void cli_catch_signals(void);
 /* True after SIGINT, SIGTERM or SIGHUP; commands stop cleanly and return ERR_INTERRUPTED. */

@@ -40,7 +40,7 @@ compare_complete() {
 signalled() {
     dump_args=(--quiet -m "$TINY" -i "$WORK/facts.jsonl" --sites $SITES -o killed.h5)
     for try in {1..20}; do
-        "$STRATA" dump "${dump_args[@]}" 2>said &
+        env --default-signal=HUP "$STRATA" dump "${dump_args[@]}" 2>said & # the tests may run under nohup
         child=$!
         for wait in {1..1000}; do
             [ ! -e killed.h5.starting ] && [ ! -e killed.h5 ] || break

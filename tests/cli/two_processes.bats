@@ -110,6 +110,7 @@ pair() {
             mkdir "lock-$BASHPID" && cd "lock-$BASHPID"
             exec 9>"${1%/}.lock"
             flock 9
+            # And nothing else is there afterwards.
             second "$@" && [ "$(ls)" = "$(printf '%s\n' "${1%/}.lock" said.two)" ]
         ) >"locked-${#jobs[@]}" 2>&1 3>&- &
         jobs+=($!)
@@ -153,19 +154,23 @@ pair() {
     "$STRATA" lens "${args[@]}" -o l.h5 3>&- &
     lens=$!
     reads=0
-    while kill -0 $dump 2>/dev/null; do
-        status=0
-        "$STRATA" diff --json d.h5.partial whole.h5 >seen 2>said || status=$?
-        if [ $status != 0 ] && [ -e d.h5.partial ]; then
-            grep -q "prompts_only_b" seen || { cat said seen; false; }
-        fi
-        [ $status = 1 ] && [ ! -s seen ] || reads=$((reads + 1))
-    done
-    wait $dump
-    while kill -0 $lens 2>/dev/null; do
-        "$STRATA" curves l.h5.partial --json >seen 2>said || [ ! -e l.h5.partial ] || { cat said; false; }
-        sleep 0.05
-    done
-    wait $lens
-    [ $reads -gt 2 ]
+    # reader PID COMMAND...: until the writer is done, it finds no file yet, or no longer, or reads it.
+    reader() {
+        local writer=$1 status
+        shift
+        while kill -0 $writer 2>/dev/null; do
+            status=0
+            "$@" >seen 2>said || status=$?
+            if [ -s seen ]; then
+                reads=$((reads + 1))
+            elif ! grep -q "cannot open: No such file" said; then
+                echo "status $status: $(cat said)"
+                return 1
+            fi
+        done
+        wait $writer
+    }
+    reader $dump "$STRATA" diff --json d.h5.partial whole.h5
+    reader $lens "$STRATA" curves l.h5.partial --json
+    [ $reads -gt 0 ]
 }
