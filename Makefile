@@ -27,7 +27,7 @@ comma    := ,
 VERSION  := 0.1.0
 Q        := $(if $(V),,@)
 
-WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror=implicit-function-declaration
 PKGS     := openblas hdf5 libpcre2-8 libutf8proc jansson libcrypto
 # One pkg-config call each, only when something is built.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) | sed 's/-I/-isystem /g'))$(PKG_CFLAGS)

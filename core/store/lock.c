@@ -1,3 +1,5 @@
+/* For realpath. */
+#define _XOPEN_SOURCE 700
 #include "core/store/lock.h"
 
 #include "core/base/file.h"
