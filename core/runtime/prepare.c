@@ -153,7 +153,7 @@ int prepare_answer(const struct model *model, const char *prompt, const char *an
         rc = encode_joined(model->tokenizer, prompt, between, answer, &whole, err);
     size_t skip = own.n;
     *retokenized = false;
-    if (!rc && (whole.n <= own.n || memcmp(whole.id, own.id, own.n * sizeof *own.id))) {
+    if (!rc && (whole.n <= own.n || (own.n && memcmp(whole.id, own.id, own.n * sizeof *own.id)))) {
         *retokenized = true;
         skip = 0;
         rc = encode_joined(model->tokenizer, "", *between || *answer == ' ' ? between : " ", answer, &whole, err);
