@@ -117,7 +117,7 @@ demo: deps
 
 test: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) build $(TESTS) $(FUZZ_SEEDS) $(FAIL_ALLOC)
-	@BUILD=$(BUILD) STRATA=$(STRATA) tests/run.sh
+	@BUILD=$(BUILD) STRATA=$(STRATA) SKIP="$(SKIP)" tests/run.sh
 
 # What CI does 20 times a kind (tests/cli/kill.bats, sweeps.bats, power_loss.bats); one kind: tests/durability/torture.py.
 torture: deps
