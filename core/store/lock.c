@@ -1,5 +1,5 @@
 /* For realpath. */
-#define _XOPEN_SOURCE 700
+#define _GNU_SOURCE
 #include "core/store/lock.h"
 
 #include "core/base/file.h"
