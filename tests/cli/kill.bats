@@ -46,7 +46,7 @@ signalled() {
             [ ! -e killed.h5.starting ] && [ ! -e killed.h5 ] || break
             sleep 0.005
         done
-        sleep 0.0$((try % 10))
+        sleep 0.$(printf %02d $((try * 3 - 3))) # from at once to half a second, for slow builds
         for signal; do
             kill -$signal $child 2>/dev/null || true
             sleep 0.005 # two of a kind at once are one
@@ -55,7 +55,7 @@ signalled() {
         wait $child || status=$?
         # Death by the signal: only before main ran.
         [ $status != 129 ] && [ $status != 143 ] || [ ! -e killed.h5.lock ]
-        [ $status = 130 ] && [ -e killed.h5.partial ] && break
+        [ $status = 130 ] && grep -q holds said && break
         rm -f killed.h5*
     done
     [ $status = 130 ]
