@@ -1,9 +1,9 @@
 #include "probes/lens_check.h"
 
+#include "core/base/self_test.h"
 #include "core/runtime/kernel_check.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdbool.h>
 
 enum { LONGEST = 100, PADDING = 3 };
@@ -36,9 +36,8 @@ int lens_check_kernels(const struct lens_kernels_f32 *k, struct err *err)
         double wide[LONGEST], wide_f[LONGEST], wide_w[LONGEST];
         size_t n = sizes[s];
         for (size_t i = 0; i < n; i++) {
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            wide[i] = (double)(z[i] = (float)(state >> 40) * 0x1p-21F + (float)s);
-            wide_f[i] = (double)(f[i] = (float)(state >> 20 & 0xffffff) * 0x1p-22F - 4);
+            wide[i] = (double)(z[i] = 4 * (self_test_number(&state) + 1) + (float)s);
+            wide_f[i] = (double)(f[i] = 2 * (self_test_number(&state) - 1));
         }
         /* The greatest in the last place, where tails are; the answer's logit in each block. */
         wide[n / 2] = (double)(z[n / 2] = answer);
@@ -62,19 +61,14 @@ int lens_check_kernels(const struct lens_kernels_f32 *k, struct err *err)
     return what ? kernel_is_wrong(what, err) : 0;
 }
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct err first_result;
-
-static void check_once(void)
+static int check(struct err *err)
 {
     const struct lens_kernels_f32 k = lens_kernels_f32();
-    lens_check_kernels(&k, &first_result);
+    return lens_check_kernels(&k, err);
 }
 
 int lens_check(struct err *err)
 {
-    pthread_once(&once, check_once);
-    if (first_result.code && err)
-        *err = first_result;
-    return first_result.code;
+    static struct self_test test = SELF_TEST(check);
+    return self_test(&test, err);
 }

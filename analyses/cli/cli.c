@@ -72,21 +72,27 @@ void cli_note(const struct cli *cli, const char *format, ...)
     fputc('\n', stderr);
 }
 
+bool cli_write(int fd, const struct strbuf *text)
+{
+    for (size_t done = 0; done < text->len;) {
+        ssize_t n = write(fd, text->data + done, text->len - done);
+        if (n < 0 && (errno != EINTR || cli_interrupted()))
+            return false;
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
 int cli_print(const struct strbuf *text, struct err *err)
 {
     if (strbuf_failed(text))
         return err_nomem(err, "the output");
     if (fflush(stdout))
         return err_errno(err, "standard output: cannot write");
-    for (size_t done = 0; done < text->len;) {
-        ssize_t n = write(STDOUT_FILENO, text->data + done, text->len - done);
-        if (n < 0 && (errno != EINTR || cli_interrupted())) {
-            nobody_reads = errno == EPIPE;
-            return err_errno(err, "standard output: cannot write");
-        }
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return 0;
+    if (cli_write(STDOUT_FILENO, text))
+        return 0;
+    nobody_reads = errno == EPIPE;
+    return err_errno(err, "standard output: cannot write");
 }
 
 /* --- options --- */

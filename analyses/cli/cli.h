@@ -129,6 +129,8 @@ void cli_note_dropped(const struct cli *cli, size_t n_bytes);
 int cli_stopped_at(int rc, const char *path, size_t n_done, size_t n, struct err *err);
 /* Ends the program by SIGPIPE where the reader of standard output is gone; call it last. */
 void cli_end_unread(void);
+/* All of text to a file or stream that may make it wait; false with errno, also when a signal ends the waiting. */
+bool cli_write(int fd, const struct strbuf *text);
 /* All of text to stdout, flushed; ERR_IO for a closed or full one. */
 int cli_print(const struct strbuf *text, struct err *err);
 

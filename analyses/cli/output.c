@@ -57,7 +57,7 @@ static int look(const char *path, bool folder, struct err *err)
         return err_set(err, ERR_IO, "%s: is a folder: choose another output", path);
     if (there && (folder || !S_ISREG(st.st_mode)))
         return access(path, W_OK) ? err_errno(err, "%s: cannot write", path) : 0;
-    char *name = beside(path, "");
+    char *name = file_beside(path, "");
     if (!name)
         return err_nomem(err, "a path");
     int rc = look_above(name, folder) ? err_errno(err, "%s: cannot %s", path, task) : 0;
@@ -79,7 +79,7 @@ static bool is_special(const char *path)
 
 static int make_parents(const char *folder, struct err *err)
 {
-    char *name = beside(folder, ""), *parent = name ? file_parent(name) : NULL;
+    char *name = file_beside(folder, ""), *parent = name ? file_parent(name) : NULL;
     int rc = parent ? file_make_folder(parent, err) : err_nomem(err, "a path");
     free(name);
     free(parent);
@@ -120,12 +120,8 @@ int output_add(struct output *out, struct strbuf *text, struct err *err)
         return err_nomem(err, "the output");
     if (out->fd < 0)
         rc = cli_print(text, err);
-    for (size_t done = 0; !rc && out->fd >= 0 && done < text->len;) {
-        ssize_t n = write(out->fd, text->data + done, text->len - done);
-        if (n < 0 && (errno != EINTR || cli_interrupted()))
-            rc = err_errno(err, "%s: cannot write", out->path);
-        done += n > 0 ? (size_t)n : 0;
-    }
+    else if (!cli_write(out->fd, text))
+        rc = err_errno(err, "%s: cannot write", out->path);
     strbuf_reset(text);
     return rc;
 }

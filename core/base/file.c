@@ -83,19 +83,34 @@ bool file_is_folder(const char *path)
     return !stat(path, &st) && S_ISDIR(st.st_mode);
 }
 
-static int write_all(int fd, const void *data, size_t size)
+bool file_write_at(int fd, const void *data, size_t n, off_t at)
 {
-    const char *p = data;
-    while (size) {
-        ssize_t n = write(fd, p, size);
-        if (n < 0 && errno == EINTR)
+    const char *from = data;
+    for (size_t done = 0; done < n;) {
+        ssize_t put = pwrite(fd, from + done, n - done, at + (off_t)done);
+        if (put < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
-            return -1;
-        p += n;
-        size -= (size_t)n;
+        if (put <= 0)
+            return false;
+        done += (size_t)put;
     }
-    return 0;
+    return true;
+}
+
+bool file_read_at(int fd, void *data, size_t n, off_t at)
+{
+    char *to = data;
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(fd, to + done, n - done, at + (off_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (!got)
+            errno = 0;
+        if (got <= 0)
+            return false;
+        done += (size_t)got;
+    }
+    return true;
 }
 
 /*
@@ -119,7 +134,7 @@ int file_write(const char *path, const void *data, size_t size, struct err *err)
         return err_nomem(err, "a path");
     int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int rc = fd < 0 ? err_errno(err, "%s: cannot create", path) : 0;
-    if (!rc && write_all(fd, data, size))
+    if (!rc && !file_write_at(fd, data, size, 0))
         rc = err_errno(err, "%s: cannot write", path);
     if (fd >= 0 && close(fd) && !rc)
         rc = err_errno(err, "%s: cannot close", path);
@@ -213,6 +228,46 @@ char *file_with_suffix(const char *path, const char *suffix)
         memcpy(out + n, suffix, m);
     }
     return out;
+}
+
+/* A folder's own name where its path ends in a link, "." or ".."; NULL: as it is written. */
+static char *resolve(const char *folder)
+{
+    struct stat st;
+    const char *name = file_base_name(folder);
+    bool plain = strcmp(name, ".") && strcmp(name, "..") && !lstat(folder, &st) && !S_ISLNK(st.st_mode);
+    return plain ? NULL : realpath(folder, NULL);
+}
+
+/* Whether a file can be made in the folder that holds path. */
+static bool can_be_beside(const char *path)
+{
+    char *parent = file_parent(path);
+    bool can = parent && !access(parent, W_OK | X_OK);
+    free(parent);
+    return can;
+}
+
+char *file_beside(const char *output, const char *suffix)
+{
+    size_t n = strlen(output);
+    char *path = mem_strdup(output), *own;
+    while (path && n > 1 && path[n - 1] == '/')
+        path[--n] = '\0';
+    if (path && file_is_folder(path)) {
+        if ((own = resolve(path))) {
+            free(path);
+            path = own;
+        }
+        if (!can_be_beside(path)) {
+            own = file_join(path, suffix);
+            free(path);
+            return own;
+        }
+    }
+    own = path ? file_with_suffix(path, suffix) : NULL;
+    free(path);
+    return own;
 }
 
 const char *file_base_name(const char *path)

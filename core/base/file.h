@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct pool;
 
@@ -57,10 +58,19 @@ char *file_join(const char *folder, const char *name);
 char *file_with_suffix(const char *path, const char *suffix);
 /* The folder that holds path, "." or "/" where it names none; caller frees; NULL when out of memory. */
 char *file_parent(const char *path);
+/*
+ * OUTPUT.suffix, the name of what is kept while an output is made: beside a file or folder (a slash at the end is no
+ * part of its name), or in a folder that stands where one may not write. Caller frees; NULL when out of memory.
+ */
+char *file_beside(const char *output, const char *suffix);
 /* The part after the last '/', borrowed. */
 const char *file_base_name(const char *path);
 /* The extension without its dot ("h5"), "" where there is none; borrowed. */
 const char *file_extension(const char *path);
+
+/* All n bytes, whatever signals come. False: errno says why; 0 where a file that is read ends before. */
+bool file_write_at(int fd, const void *data, size_t n, off_t at);
+bool file_read_at(int fd, void *data, size_t n, off_t at);
 
 /* SHA-256 of bytes, as 64 hexadecimal digits and a NUL. */
 int file_sha256(const void *data, size_t size, char hex[65], struct err *err);

@@ -1,9 +1,9 @@
 #include "core/runtime/blas_check.h"
 
 #include "core/base/mem.h"
+#include "core/base/self_test.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,13 +21,6 @@ struct product {
     size_t m, n, k, a_stride, b_stride, c_stride;
     bool a_transposed, b_transposed;
 };
-
-/* Uniform in [-1, 1); any generator would do, so long as every run has the same numbers. */
-static double next(uint64_t *state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(int64_t)(*state >> 11 << 11) * 0x1p-63;
-}
 
 /* Sums and sizes of a row's terms, one number of A after another with a row of B: a loop that runs as vectors. */
 static void sum_row(const struct product *p, const double *a, const double *b, size_t row, double *sum, double *size)
@@ -99,8 +92,8 @@ int blas_check_products(sgemm_function *sgemm, dgemm_function *dgemm, struct err
     uint64_t seed = 1;
     int rc = 0;
     for (size_t i = 0; i < sizeof r->a / sizeof *r->a; i++) {
-        r->fa[i] = (float)next(&seed);
-        r->fb[i] = (float)next(&seed);
+        r->fa[i] = self_test_number(&seed);
+        r->fb[i] = self_test_number(&seed);
         r->a[i] = (double)r->fa[i];
         r->b[i] = (double)r->fb[i];
     }
@@ -123,20 +116,15 @@ int blas_check_products(sgemm_function *sgemm, dgemm_function *dgemm, struct err
     return rc;
 }
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct err first_result;
-
-static void check_once(void)
+static int check(struct err *err)
 {
-    blas_check_products(cblas_sgemm, cblas_dgemm, &first_result);
+    return blas_check_products(cblas_sgemm, cblas_dgemm, err);
 }
 
 int blas_check(struct err *err)
 {
-    pthread_once(&once, check_once);
-    if (first_result.code && err)
-        *err = first_result;
-    return first_result.code;
+    static struct self_test test = SELF_TEST(check);
+    return self_test(&test, err);
 }
 
 const char *blas_core_name(void)

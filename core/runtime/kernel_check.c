@@ -2,10 +2,10 @@
 
 #include "core/base/half.h"
 #include "core/base/mem.h"
+#include "core/base/self_test.h"
 #include "core/formats/dequant_isa.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,17 +17,10 @@ enum { LONGEST = 100, PADDING = 3 };
 /* Behind every result: whoever writes there is caught. */
 static const float SENTINEL = 12345.0F;
 
-/* Uniform in [-1, 1); any generator would do, so long as every run has the same numbers. */
-static float next(uint64_t *state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (float)(*state >> 40) * 0x1p-23F - 1;
-}
-
 static void fill(float *x, double *wide, size_t n, float spread, uint64_t *state)
 {
     for (size_t i = 0; i < n; i++)
-        wide[i] = (double)(x[i] = next(state) * spread);
+        wide[i] = (double)(x[i] = self_test_number(state) * spread);
 }
 
 static void set_all(float *x, size_t n, float to)
@@ -98,9 +91,9 @@ static int check_products(const struct kernel_set *set, struct err *err)
         /* What lies between the rows must not count. */
         size_t w_rows = g.in_major ? g.n_in : g.n_out;
         for (size_t i = 0; i < g.rows * g.x_stride; i++)
-            room->x[i] = i % g.x_stride < g.n_in ? next(&state) : NAN;
+            room->x[i] = i % g.x_stride < g.n_in ? self_test_number(&state) : NAN;
         for (size_t i = 0; i < w_rows * g.w_stride; i++)
-            room->w[i] = i % g.w_stride < g.w_stride - PADDING ? next(&state) : NAN;
+            room->w[i] = i % g.w_stride < g.w_stride - PADDING ? self_test_number(&state) : NAN;
         set_all(room->y, g.rows * g.y_stride, SENTINEL);
         set_all(room->scratch, gemm_scratch(g.rows, g.n_in), NAN);
         set->gemm(&g, room->scratch);
@@ -352,7 +345,7 @@ static int check_blocks(const struct kernel_set *set, struct err *err)
         char what[40];
         /* Bits 6 and 14 off: wherever its two bytes lie, no half is infinite or NaN. */
         for (size_t b = 0; b < N * size; b++)
-            bytes[b] = (unsigned char)((int)(next(&state) * 128) & 0xbf);
+            bytes[b] = (unsigned char)((int)(self_test_number(&state) * 128) & 0xbf);
         set_all(got, n + PADDING, SENTINEL);
         set->widen_blocks(&t, 0, n, got);
         types[i].plain(want, bytes, N);
@@ -394,19 +387,14 @@ int kernel_check_set(const struct kernel_set *set, struct err *err)
     return rc ? rc : check_blocks(set, err);
 }
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct err first_result;
-
-static void check_once(void)
+static int check(struct err *err)
 {
     const struct kernel_set set = kernel_set();
-    kernel_check_set(&set, &first_result);
+    return kernel_check_set(&set, err);
 }
 
 int kernel_check(struct err *err)
 {
-    pthread_once(&once, check_once);
-    if (first_result.code && err)
-        *err = first_result;
-    return first_result.code;
+    static struct self_test test = SELF_TEST(check);
+    return self_test(&test, err);
 }

@@ -1,5 +1,7 @@
 #include "core/store/extent.h"
 
+#include "core/base/file.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,11 +17,11 @@ static uint64_t little(const unsigned char *p, int n)
     return value;
 }
 
-/* False at the end of the file, or with errno set. */
+/* False with errno 0 at the end of the file. */
 static bool read_at(int fd, void *data, size_t n, uint64_t at)
 {
     errno = 0;
-    return at <= INT64_MAX && pread(fd, data, n, (off_t)at) == (ssize_t)n;
+    return at <= INT64_MAX && file_read_at(fd, data, n, (off_t)at);
 }
 
 int extent_find(int fd, uint64_t header, uint64_t rows, const char *path, struct extent *out, struct err *err)
@@ -66,7 +68,7 @@ int extent_set(int fd, const struct extent *extent, uint64_t rows, const char *p
     unsigned char bytes[8];
     for (int i = 0; i < 8; i++)
         bytes[i] = (unsigned char)(rows >> 8 * i);
-    if (pwrite(fd, bytes, sizeof bytes, extent->at) != (ssize_t)sizeof bytes)
+    if (!file_write_at(fd, bytes, sizeof bytes, extent->at))
         return err_errno(err, "%s: cannot write", path);
     return 0;
 }

@@ -26,35 +26,6 @@ struct journal {
     time_t synced;
 };
 
-/* --- bytes --- */
-
-/* All of them, or false. */
-static bool read_all(int fd, void *data, size_t n, off_t at)
-{
-    for (size_t done = 0; done < n;) {
-        ssize_t got = pread(fd, (char *)data + done, n - done, at + (off_t)done);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        done += (size_t)got;
-    }
-    return true;
-}
-
-static bool write_all(int fd, const void *data, size_t n, off_t at)
-{
-    for (size_t done = 0; done < n;) {
-        ssize_t put = pwrite(fd, (const char *)data + done, n - done, at + (off_t)done);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return false;
-        done += (size_t)put;
-    }
-    return true;
-}
-
 /* Of piece number j->n_read: its size and its bytes. */
 static bool digest_piece(const struct journal *j, const unsigned char *piece, size_t size, unsigned char digest[DIGEST])
 {
@@ -95,7 +66,7 @@ static int check_head(struct journal *j, bool resume, struct err *err)
         return err_set(err, ERR_ARG, "%s: not a regular file: remove it", j->path);
     if (st.st_size < HEAD)
         return start_file(j, err);
-    if (!read_all(j->fd, head, HEAD, 0) || memcmp(head, "STRATAJ1", MAGIC) != 0)
+    if (!file_read_at(j->fd, head, HEAD, 0) || memcmp(head, "STRATAJ1", MAGIC) != 0)
         return err_set(err, ERR_FORMAT, "%s: not a journal of Strata: remove it, or choose another output", j->path);
     if (st.st_size > HEAD && !resume)
         return err_set(err, ERR_ARG, "%s: an interrupted run left it: continue it with --resume, or remove it",
@@ -113,7 +84,7 @@ static int check_head(struct journal *j, bool resume, struct err *err)
 
 static int open_file(struct journal *j, const char *output, bool resume, struct err *err)
 {
-    j->path = beside(output, ".journal");
+    j->path = file_beside(output, ".journal");
     if (!j->path)
         return err_nomem(err, "a path");
     j->fd = open(j->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -165,7 +136,7 @@ static bool make_frame(struct frame *f, const struct journal_part *parts, size_t
 static bool is_sound(const struct journal *j, const struct frame *f)
 {
     unsigned char digest[DIGEST];
-    return read_all(j->fd, f->bytes, f->whole, j->end) && !memcmp(f->bytes, &f->size, sizeof f->size) &&
+    return file_read_at(j->fd, f->bytes, f->whole, j->end) && !memcmp(f->bytes, &f->size, sizeof f->size) &&
            digest_piece(j, f->bytes, f->digest, digest) && !memcmp(f->bytes + f->digest, digest, DIGEST);
 }
 
@@ -196,7 +167,7 @@ bool journal_load(struct journal *j, const struct journal_part *parts, size_t n)
 static int put(struct journal *j, const struct frame *f, struct err *err)
 {
     /* What a kill or a fault left there is cut off first, lest its end be taken for a piece. */
-    if (ftruncate(j->fd, j->end) || !write_all(j->fd, f->bytes, f->whole, j->end))
+    if (ftruncate(j->fd, j->end) || !file_write_at(j->fd, f->bytes, f->whole, j->end))
         return err_errno(err, "%s: cannot write: make room and go on with --resume", j->path);
     advance(j, f);
     if (time(NULL) - j->synced < SYNC_SECONDS)

@@ -1,5 +1,3 @@
-/* For realpath. */
-#define _GNU_SOURCE
 #include "core/store/lock.h"
 
 #include "core/base/file.h"
@@ -14,46 +12,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-/* A folder's own name where its path ends in a link, "." or ".."; NULL: as it is written. */
-static char *resolve(const char *folder)
-{
-    struct stat st;
-    const char *name = file_base_name(folder);
-    bool plain = strcmp(name, ".") && strcmp(name, "..") && !lstat(folder, &st) && !S_ISLNK(st.st_mode);
-    return plain ? NULL : realpath(folder, NULL);
-}
-
-/* Whether a file can be made in the folder that holds path. */
-static bool can_be_beside(const char *path)
-{
-    char *parent = file_parent(path);
-    bool can = parent && !access(parent, W_OK | X_OK);
-    free(parent);
-    return can;
-}
-
-char *beside(const char *output, const char *suffix)
-{
-    size_t n = strlen(output);
-    char *path = mem_strdup(output), *own;
-    while (path && n > 1 && path[n - 1] == '/')
-        path[--n] = '\0';
-    if (path && file_is_folder(path)) {
-        if ((own = resolve(path))) {
-            free(path);
-            path = own;
-        }
-        if (!can_be_beside(path)) {
-            own = file_join(path, suffix);
-            free(path);
-            return own;
-        }
-    }
-    own = path ? file_with_suffix(path, suffix) : NULL;
-    free(path);
-    return own;
-}
 
 /* The holder before us may have removed the file between our open and our flock. */
 static bool is_still_there(int fd, const char *path)
@@ -77,7 +35,7 @@ static bool lock_soon(int fd)
 
 int lock_take(struct lock *lock, const char *output, struct err *err)
 {
-    *lock = (struct lock){ .fd = -1, .path = beside(output, ".lock") };
+    *lock = (struct lock){ .fd = -1, .path = file_beside(output, ".lock") };
     if (!lock->path)
         return err_nomem(err, "a path");
     int rc = 0;

@@ -26,10 +26,4 @@ struct lock {
 int lock_take(struct lock *lock, const char *output, struct err *err);
 void lock_release(struct lock *lock); /* safe when not held */
 
-/*
- * OUTPUT.suffix, the name of what is kept while an output is made: beside a file or folder (a slash at the end is no
- * part of its name), or in a folder that stands where one may not write. The caller frees; NULL when out of memory.
- */
-char *beside(const char *output, const char *suffix);
-
 #endif

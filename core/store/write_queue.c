@@ -1,5 +1,6 @@
 #include "core/store/write_queue.h"
 
+#include "core/base/file.h"
 #include "core/base/mem.h"
 
 #include <errno.h>
@@ -51,23 +52,6 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int write_at(const struct write_queue *q, const struct job *job, struct err *err)
-{
-    const char *data = job->data;
-    off_t at = job->at;
-    for (size_t left = job->bytes; left;) {
-        ssize_t n = pwrite(q->fd, data, left, at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return err_errno(err, "%s: cannot write", q->path);
-        data += n;
-        at += n;
-        left -= (size_t)n;
-    }
-    return 0;
-}
-
 static int commit_pending(struct write_queue *q, struct err *err)
 {
     if (!q->has_pending)
@@ -81,7 +65,7 @@ static int commit_pending(struct write_queue *q, struct err *err)
 static int do_job(struct write_queue *q, const struct job *job, struct err *err)
 {
     if (job->data)
-        return write_at(q, job, err);
+        return file_write_at(q->fd, job->data, job->bytes, job->at) ? 0 : err_errno(err, "%s: cannot write", q->path);
     memcpy(q->pending, job->counts, sizeof q->pending);
     q->has_pending = true;
     return seconds() - q->committed_at >= q->flush_seconds ? commit_pending(q, err) : 0;

@@ -95,7 +95,7 @@ static void one_folder_by_several_names(void **state)
 
 static void assert_beside(const char *output, const char *expected)
 {
-    char *path = beside(output, ".lock");
+    char *path = file_beside(output, ".lock");
     assert_string_equal(path, expected);
     free(path);
 }
@@ -118,7 +118,8 @@ static void in_a_folder_where_it_cannot_be_beside(void **state)
     assert_int_equal(mkdir("shut", 0777) || mkdir("shut/out", 0777) || chmod("shut", 0555) || chmod(folder, 0755), 0);
     pid_t child = fork();
     if (!child) {
-        char *path = !geteuid() && setuid(65534) ? NULL : beside("shut/out/", ".lock"); /* root writes everywhere */
+        char *path =
+            !geteuid() && setuid(65534) ? NULL : file_beside("shut/out/", ".lock"); /* root writes everywhere */
         _exit(!path || strcmp(path, "shut/out/.lock"));
     }
     waitpid(child, &status, 0);
