@@ -8,6 +8,12 @@ for cc in gcc clang; do
     make --no-print-directory -s -j"$jobs" CC=$cc WERROR=1 BUILD=build/lint-$cc objects >/dev/null
     echo "  $cc: no warnings"
 done
+# Neither ends a test where it is false, unless it is the last command (set -e): a line each, and `refute`.
+if grep -nE '^\s+((\[ .*|grep -q.*|cmp .*|\[\[ [^]]*\]\]) && (\[|grep|!|cmp)|! )' tests/cli/*.bats |
+    grep -vE '\|\||&& (break|continue|return|skip)'; then
+    echo "  tests/cli: these checks cannot fail"
+    exit 1
+fi
 files=$(git ls-files '*.c' '*.h')
 clang-format --dry-run -Werror $files
 echo "  clang-format: clean"

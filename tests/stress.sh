@@ -47,6 +47,10 @@ if [ "$(uname -m)" = x86_64 ]; then
         fi
     done
 fi
+if [ $# -gt 0 ] && [ "$1" != slice ] && [ ${#cores[@]} -eq 0 ]; then
+    echo "no such core type here: $*" >&2
+    exit 1
+fi
 [ ${#cores[@]} -gt 0 ] || { cores=("") sets=(base); echo "  core types: OpenBLAS's own choice only"; }
 
 failed=0 ran=0

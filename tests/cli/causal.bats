@@ -68,7 +68,8 @@ END
     for name in state mlp attn subject_last last severed; do
         for kind in svg png dat gp; do [ -s out/$name.$kind ]; done
     done
-    [ -s out/causal.h5 ] && [ ! -e out/causal.h5.partial ]
+    [ -s out/causal.h5 ]
+    [ ! -e out/causal.h5.partial ]
     head -1 out/causal.csv | grep -qx 'prompt,id,kind,position,token,role,layer,p,ie,p_clean,p_corrupted,norm'
     head -1 out/summary.csv | grep -qx 'kind,role,layer,n,aie,low,high,norm'
     strata causal -m "$TINY" -i f.jsonl --all --samples 2 --window 2 -o out
@@ -82,7 +83,9 @@ END
     strata causal -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --samples 2 --window 2 -o one
     expect 0
     for name in state mlp attn severed; do [ -s one/$name.png ]; done
-    grep -q "fcfbfd" one/state.gp && grep -q "f7fcf5" one/mlp.gp && grep -q "fff5f0" one/attn.gp
+    grep -q "fcfbfd" one/state.gp
+    grep -q "f7fcf5" one/mlp.gp
+    grep -q "fff5f0" one/attn.gp
 }
 
 @test "a killed run resumes to the same file" {
@@ -149,5 +152,6 @@ END
     echo '{"prompt": "The Colosseum is in", "answer": "Rome", "subject": "Louvre"}' >f.jsonl
     strata causal -m "$TINY" -i f.jsonl -o out.h5
     expect 1 "f.jsonl: line 1" "'Louvre' is not in the prompt"
-    [ ! -e out.h5 ] && [ ! -e out.h5.partial ]
+    [ ! -e out.h5 ]
+    [ ! -e out.h5.partial ]
 }

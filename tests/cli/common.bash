@@ -7,9 +7,13 @@ TINY=$ROOT/data/tiny
 PROMPT="The Eiffel Tower is in the city of"
 unset STRATA_MODEL STRATA_ISA
 
-setup() {
+here() {
     mkdir "$BATS_TEST_TMPDIR/here"
     cd "$BATS_TEST_TMPDIR/here"
+}
+
+setup() {
+    here
 }
 
 # Runs the program: $status, $output (stdout alone), $stderr.
@@ -64,11 +68,35 @@ if not eval(sys.argv[1]):
 ' "$@"
 }
 
-# not_under_asan: a library that is preloaded does not go with the address sanitizer.
+# refute COMMAND...: it fails. (A failing `! COMMAND`, or `A && B` whose A is false, does not end a test.)
+refute() {
+    if "$@"; then
+        echo "not expected to succeed: $*"
+        return 1
+    fi
+}
+
+# same_h5 A B OBJECT...: equal to the last bit, of the same shapes: h5diff alone passes over what it cannot compare.
+same_h5() {
+    local a=$1 b=$2 object said
+    shift 2
+    for object; do
+        said=$(h5diff "$a" "$b" "$object" 2>&1) && [[ $said != *"not comparable"* ]] ||
+            { echo "$a and $b differ in $object: $said"; return 1; }
+    done
+}
+
+# not_under_asan [REASON]
 not_under_asan() {
     if grep -q __asan_init "$STRATA"; then
-        skip "a preloaded library does not go with the address sanitizer"
+        skip "${1:-a preloaded library does not go with the address sanitizer}"
     fi
+}
+
+# traceable: skips where system calls cannot be recorded, or made to fail.
+traceable() {
+    not_under_asan "the leak checker does not run under strace"
+    python3 "$ROOT/tests/faults/injected_io.py" || skip "strace may not trace here"
 }
 
 # wrong_blas INNER: makes wrong.so, to be preloaded: sgemm with a wrong first number wherever the inner size is INNER

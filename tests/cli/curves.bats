@@ -52,7 +52,8 @@ P
 @test "CSV and JSON files" {
     strata curves "$BATS_FILE_TMPDIR/lens.h5" -o c.csv
     expect 0
-    [ "$(wc -l <c.csv)" -eq 8 ] && [[ $(head -1 c.csv) == layer,label,n,rank_median,* ]]
+    [ "$(wc -l <c.csv)" -eq 8 ]
+    [[ $(head -1 c.csv) == layer,label,n,rank_median,* ]]
     strata curves "$BATS_FILE_TMPDIR/lens.h5" -o c.json
     expect 0
     python3 -c 'import json; assert len(json.load(open("c.json"))["layers"]) == 7'
@@ -67,12 +68,17 @@ P
         expect 0
         [ -z "$stderr" ]
         for name in rank probability hits candidates competitors depth; do
-            [ -s new/curves/$name.svg ] && [ -s new/curves/$name.png ] && [ -s new/curves/$name.dat ] && [ -s new/curves/$name.gp ]
+            [ -s new/curves/$name.svg ]
+            [ -s new/curves/$name.png ]
+            [ -s new/curves/$name.dat ]
+            [ -s new/curves/$name.gp ]
         done
-        [ -s new/curves/curves.csv ] && [ -s new/curves/curves.json ]
+        [ -s new/curves/curves.csv ]
+        [ -s new/curves/curves.json ]
         [ "$(grep -c '<img src="data:image/svg+xml;base64,' new/curves/index.html)" -eq 6 ]
     done
-    grep -q "norm convention: lens" new/curves/rank.gp && grep -q "n = 150 facts" new/curves/rank.gp
+    grep -q "norm convention: lens" new/curves/rank.gp
+    grep -q "n = 150 facts" new/curves/rank.gp
 }
 
 @test "of heads there is a map, and nothing that settles" {
@@ -80,7 +86,9 @@ P
     strata lens -m "$TINY" -i "$BATS_FILE_TMPDIR/facts.jsonl" --limit 10 --site heads -o heads.h5
     strata curves heads.h5 -o c
     expect 0
-    [ -s c/heads.png ] && [ -s c/rank.png ] && [ ! -e c/depth.gp ]
+    [ -s c/heads.png ]
+    [ -s c/rank.png ]
+    [ ! -e c/depth.gp ]
     [ "$(grep -vc '^#' c/heads.dat)" -ge 24 ]
     strata curves heads.h5
     expect 0
@@ -92,7 +100,10 @@ P
     run --separate-stderr env PATH="$PWD/bin" "$STRATA" curves "$BATS_FILE_TMPDIR/lens.h5" -o c
     expect 0 "gnuplot is not installed"
     grep -q "rank: not drawn" c/index.html
-    [ -s c/curves.csv ] && [ -s c/rank.dat ] && [ -s c/rank.gp ] && [ ! -e c/rank.png ]
+    [ -s c/curves.csv ]
+    [ -s c/rank.dat ]
+    [ -s c/rank.gp ]
+    [ ! -e c/rank.png ]
 }
 
 @test "files that are no lens results are refused in one line" {

@@ -1,10 +1,11 @@
 load common
+export STRATA_MODEL=$TINY
 
 # What disks, streams, gnuplot and other programs may do to a run: one clear line, exit status 1, nothing half under a
 # final name, nothing stray. faults.bats fails single calls instead.
 
 setup_file() {
-    export FACTS=$BATS_FILE_TMPDIR/facts.jsonl STRATA_MODEL=$TINY LENS=$BATS_FILE_TMPDIR/lens.h5 STRATA PROMPT
+    export FACTS=$BATS_FILE_TMPDIR/facts.jsonl LENS=$BATS_FILE_TMPDIR/lens.h5 STRATA PROMPT
     cat "$ROOT"/data/facts/[a-c]*.jsonl >"$FACTS"
     "$STRATA" lens -i "$FACTS" --limit 5 --quiet -o "$LENS"
 }
@@ -15,8 +16,7 @@ on_disk() {
     [ "$(id -u)" = 0 ] || new="unshare -rm"
     mkdir -p disk
     $new mount -t tmpfs none disk 2>/dev/null || skip "no file system may be mounted here"
-    export STRATA_MODEL=$TINY
-    run --separate-stderr $new bash -c "mount -t tmpfs -o size=$1 none disk || exit 99; $2"
+    run --separate-stderr $new bash -c "mount -t tmpfs -o size=$1 none disk || exit 99; $2" </dev/null
 }
 
 # Output and command, of every kind of output. Words of a command hold no spaces.
@@ -33,17 +33,17 @@ only_kept() {
 }
 
 @test "a full disk: each kind of output" {
-    each_output | while read -r name words; do
+    while read -r name words; do
         on_disk 16k "\"\$STRATA\" $words --quiet -o disk/$name >said; status=\$?; cd disk; find . -type f; exit \$status"
         echo "$name: $status $stderr"
         expect 1
         one_line
         [[ $stderr == *"disk/$name"*": cannot "*": No space left on device"* || $stderr == *"disk/$name: needs"*" free:"* ]]
         case $name in
-        k | t | c) ! grep -E 'report.html|index.html|tmp-|starting|lock' <<<"$output" ;;
+        k | t | c) refute grep -E 'report.html|index.html|tmp-|starting|lock' <<<"$output" ;;
         *) only_kept ;;
         esac
-    done
+    done < <(each_output)
 }
 
 @test "a full disk: what was flushed goes on when there is room" {
@@ -56,9 +56,7 @@ only_kept() {
     expect 1 "No space left on device"
     one_line
     [ "$output" = $'k.h5\nl.h5' ]
-    for group in lens prompts rows layers; do
-        h5diff l.h5 whole.h5 /$group
-    done
+    same_h5 l.h5 whole.h5 /lens /prompts /rows /layers
 }
 
 @test "no space for pictures: half a picture is none" {
@@ -73,17 +71,16 @@ only_kept() {
 }
 
 @test "a read-only folder" {
-    each_output | while read -r name words; do
+    while read -r name words; do
         on_disk 32m "mount -o remount,ro disk; \"\$STRATA\" $words --quiet -o disk/$name >said"
         echo "$name: $status $stderr"
         expect 1 "disk/$name: cannot" "Read-only file system"
         one_line
-    done
+    done < <(each_output)
 }
 
 @test "a limit on the size of files, as a quota" {
-    export STRATA_MODEL=$TINY
-    each_output | while read -r name words; do
+    while read -r name words; do
         [ $name != c ] || continue # smaller
         run --separate-stderr bash -c "ulimit -f 2; exec \"\$STRATA\" $words --quiet -o $name"
         echo "$name: $status $stderr"
@@ -92,21 +89,21 @@ only_kept() {
         output=$(find . -type f)
         [[ $name == [kt] ]] || only_kept
         rm -rf ./*
-    done
+    done < <(each_output)
     run --separate-stderr bash -c 'ulimit -f 2; exec "$STRATA" sites >out'
     expect 1 "standard output: cannot write: File too large"
     one_line
 }
 
 @test "streams that are closed" {
-    export STRATA_MODEL=$TINY
     "$STRATA" lens -i "$FACTS" --limit 3 -o whole.csv --quiet
     "$STRATA" lens -i "$FACTS" --limit 3 -o l.csv <&- >&- 2>&-
     cmp l.csv whole.csv
     # Nothing that is meant for the missing stream gets into a file.
     run bash -c '"$STRATA" lens -i "$FACTS" --limit 3 -o k.csv --site nosuch 2>&-'
     [ "$status" -eq 2 ]
-    [ -z "$output" ] && [ ! -e k.csv ]
+    [ -z "$output" ]
+    [ ! -e k.csv ]
     run --separate-stderr bash -c '"$STRATA" lens -i - -o m.csv --quiet <&-'
     expect 1 "standard input"
     one_line
@@ -133,7 +130,10 @@ gnuplot_is() {
     expect 0 "c/rank.gp: not drawn, gnuplot says: "
     one_line
     iconv -f utf-8 -t utf-8 <<<"$stderr" >/dev/null
-    [ -s c/curves.csv ] && [ -s c/rank.dat ] && [ -s c/index.html ] && [ -z "$(find c -name '*.svg' -o -name '*.png')" ]
+    [ -s c/curves.csv ]
+    [ -s c/rank.dat ]
+    [ -s c/index.html ]
+    [ -z "$(find c -name '*.svg' -o -name '*.png')" ]
 }
 
 @test "a gnuplot that hangs ends with Ctrl-C" {
@@ -148,10 +148,13 @@ gnuplot_is() {
         until [ -e c/started ]; do sleep 0.05; done
         kill -INT -- -$pid
         wait $pid'
-    [ "$status" -eq 130 ] && [ $SECONDS -lt 30 ]
+    [ "$status" -eq 130 ]
+    [ $SECONDS -lt 30 ]
     grep -q "^strata: interrupted: c has the numbers, but not all figures: run the command again" err
     [ "$(wc -l <err)" -eq 1 ]
-    [ -s c/curves.csv ] && [ -s c/rank.dat ] && [ -z "$(find c -name '*.svg' -o -name '*.png')" ]
+    [ -s c/curves.csv ]
+    [ -s c/rank.dat ]
+    [ -z "$(find c -name '*.svg' -o -name '*.png')" ]
 }
 
 @test "without fc-list a figure is drawn all the same" {
@@ -160,11 +163,12 @@ gnuplot_is() {
     ln -s "$(command -v gnuplot)" /bin/sh bin/
     run --separate-stderr env PATH="$PWD/bin" "$STRATA" trace -m "$TINY" "東京 is in" --answer Japan -o t
     expect 0
-    [ -s t/rank.svg ] && [ -s t/rank.png ] && [ -s t/report.html ]
+    [ -s t/rank.svg ]
+    [ -s t/rank.png ]
+    [ -s t/report.html ]
 }
 
 @test "an output that another process writes" {
-    export STRATA_MODEL=$TINY
     for words in "lens -i $FACTS --limit 2" "knockout -i $FACTS --limit 2 --all"; do
         exec 9>o.h5.lock
         flock 9
@@ -178,7 +182,6 @@ gnuplot_is() {
 }
 
 @test "an output that is read by the same command is refused" {
-    export STRATA_MODEL=$TINY
     head -n 2 "$FACTS" >f.json
     cp f.json kept
     cp "$LENS" lens.csv
@@ -198,7 +201,6 @@ gnuplot_is() {
 }
 
 @test "an output that is there: a folder, a link, a device" {
-    export STRATA_MODEL=$TINY
     mkdir folder.h5 folder.csv
     for name in folder.h5 folder.csv; do
         strata lens -i "$FACTS" --limit 2 -o $name
@@ -214,9 +216,12 @@ gnuplot_is() {
     for name in dangling.csv link.csv; do
         strata lens -i "$FACTS" --limit 2 --quiet -o $name
         expect 0
-        [ -f $name ] && [ ! -L $name ] && [ "$(wc -l <$name)" -gt 2 ]
+        [ -f $name ]
+        [ ! -L $name ]
+        [ "$(wc -l <$name)" -gt 2 ]
     done
-    [ "$(cat file)" = precious ] && [ ! -e nowhere ]
+    [ "$(cat file)" = precious ]
+    [ ! -e nowhere ]
     ln -s nowhere dangling
     strata trace Paris --answer London -o dangling
     expect 1 "dangling: is there already and is no folder"

@@ -169,7 +169,8 @@ END
     [ "$(wc -l <e.csv)" -eq 9 ]
     strata experiment -m "$TINY" e.json -o e.h5
     expect 0
-    [ -s e.h5 ] && [ ! -e e.h5.partial ]
+    [ -s e.h5 ]
+    [ ! -e e.h5.partial ]
 }
 
 @test "wrong experiments are one line each, before anything runs" {

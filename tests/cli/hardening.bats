@@ -3,7 +3,7 @@ load common
 # What tests/cli cannot see from outside: how the program was linked. Sanitized builds are not meant for use.
 needs_a_plain_build() {
     command -v readelf >/dev/null || skip "no readelf here"
-    ! grep -q __asan_init "$STRATA" || skip "a sanitized build"
+    not_under_asan "a sanitized build"
 }
 
 # hardened FILE: prints what is missing.

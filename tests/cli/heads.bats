@@ -119,10 +119,14 @@ FACTS=$ROOT/data/facts/country_capital.jsonl
         for kind in svg png dat gp; do [ -s out/$name.$kind ] || { echo "no $name.$kind"; return 1; }; done
     done
     [ -z "$(ls out | grep partial)" ]
-    [ "$(wc -l <out/heads.csv)" -eq 25 ] && [ -s out/ablation.csv ] && [ -s out/relations.csv ]
-    grep -q "norm convention: attribution" out/logit.gp && grep -q "n = 12 facts" out/logit.gp
+    [ "$(wc -l <out/heads.csv)" -eq 25 ]
+    [ -s out/ablation.csv ]
+    [ -s out/relations.csv ]
+    grep -q "norm convention: attribution" out/logit.gp
+    grep -q "n = 12 facts" out/logit.gp
     h5dump -a format -a norm -a facts_measured -a ablation_mode out/heads.h5 >attributes
-    grep -q '"strata-heads"' attributes && grep -q '"attribution"' attributes
+    grep -q '"strata-heads"' attributes
+    grep -q '"attribution"' attributes
     h5dump -H out/heads.h5 | tr -s ' \n' ' ' >header
     for want in '"logit" { DATATYPE H5T_IEEE_F64LE DATASPACE SIMPLE { ( 12, 6, 4 )' \
         '"promote" { DATATYPE H5T_IEEE_F64LE DATASPACE SIMPLE { ( 2, 6, 4 )' \
@@ -134,13 +138,15 @@ FACTS=$ROOT/data/facts/country_capital.jsonl
 @test "single files by extension" {
     strata heads -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris -o x.h5
     expect 0
-    [ -s x.h5 ] && h5dump -n x.h5 | grep -q /attribution/source
+    [ -s x.h5 ]
+    h5dump -n x.h5 | grep -q /attribution/source
     strata heads -m "$TINY" "$PROMPT" --answer Paris -o x.csv --no-ablation --no-patterns
     expect 0
     [ "$(head -1 x.csv)" = "layer,head,logit,logit_low,logit_high,from_subject,to_subject,without_percent,previous,duplicate,induction,pairs_held,norm" ]
     strata heads -m "$TINY" "$PROMPT" --answer Paris -o x.json
     expect 0
-    [ -s x.json ] && [ -z "$output" ]
+    [ -s x.json ]
+    [ -z "$output" ]
 }
 
 @test "bad input is one line before anything runs" {

@@ -22,9 +22,7 @@ PY
 }
 
 compare_complete() {
-    for group in activations prompts tokens rows; do
-        h5diff killed.h5 "$WORK/whole.h5" /$group
-    done
+    same_h5 killed.h5 "$WORK/whole.h5" /activations /prompts /tokens /rows
     [ "$(ls)" = killed.h5 ]
 }
 

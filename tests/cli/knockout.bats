@@ -91,16 +91,19 @@ END
     mkdir bin
     run --separate-stderr env PATH="$PWD/bin" "$STRATA" knockout -m "$TINY" "$PROMPT" --subject "Eiffel Tower" -o c
     expect 0 "gnuplot is not installed"
-    [ -s c/knockout.dat ] && [ ! -e c/knockout.png ]
+    [ -s c/knockout.dat ]
+    [ ! -e c/knockout.png ]
     one -o d --no-plots
-    [ ! -e d/knockout.dat ] && [ -s d/knockout.h5 ]
+    [ ! -e d/knockout.dat ]
+    [ -s d/knockout.h5 ]
 }
 
 @test "HDF5 explains itself" {
     facts >f.jsonl
     strata knockout -m "$TINY" -i f.jsonl --all --window 2 -o k.h5
     expect 0
-    [ -z "$output" ] && [ ! -e k.h5.partial ]
+    [ -z "$output" ]
+    [ ! -e k.h5.partial ]
     h5dump -A k.h5 >head.txt
     for name in strata-knockout norm window spare_first facts_known blocked seed model_sha256; do
         grep -q "$name" head.txt

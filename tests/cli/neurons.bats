@@ -85,9 +85,12 @@ for line in list(open(f"{root}/data/facts/{relation}.jsonl"))[:n]:
     for name in layers neurons overlap entropy ablation; do
         for kind in svg png dat gp; do [ -s out/$name.$kind ] || { echo "no $name.$kind"; return 1; }; done
     done
-    [ -s out/neurons.csv ] && [ "$(wc -l <out/layers.csv)" -eq 7 ] && [ -s out/ablation.csv ]
+    [ -s out/neurons.csv ]
+    [ "$(wc -l <out/layers.csv)" -eq 7 ]
+    [ -s out/ablation.csv ]
     h5dump -a format -a norm -a tokens_norm out/neurons.h5 >attributes
-    grep -q '"strata-neurons"' attributes && grep -q '"geva"' attributes
+    grep -q '"strata-neurons"' attributes
+    grep -q '"geva"' attributes
     h5dump -n out/neurons.h5 >names
     for name in /by_logit/coefficient /by_size/neuron /layers/entropy /listed/up /ablation/logprob /mean/overlap_others; do
         grep -q "$name" names || { echo "no $name"; return 1; }

@@ -4,8 +4,7 @@ load common
 # ends fall anywhere.
 
 setup() {
-    mkdir "$BATS_TEST_TMPDIR/here"
-    cd "$BATS_TEST_TMPDIR/here"
+    here
     echo "{\"id\":\"a\",\"prompt\":\"$PROMPT\"}" >one.jsonl
 }
 

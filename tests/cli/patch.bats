@@ -36,7 +36,9 @@ OTHER="The Colosseum is in the city of"
     for name in resid_pre v; do
         for kind in svg png dat gp; do [ -s out/$name.$kind ]; done
     done
-    [ -s out/patch.h5 ] && [ -s out/patch.csv ] && [ -z "$(ls out | grep partial)" ]
+    [ -s out/patch.h5 ]
+    [ -s out/patch.csv ]
+    [ -z "$(ls out | grep partial)" ]
 }
 
 @test "what cannot be patched is one line" {

@@ -3,14 +3,6 @@ load common
 # What a power loss leaves: system calls are recorded, their order is looked at, and played to a disk that keeps only what
 # was flushed (tests/durability/power_loss.py; `make torture` for more moments).
 
-# traceable: skips where system calls cannot be recorded.
-traceable() {
-    if grep -q __asan_init "$STRATA"; then
-        skip "the leak sanitizer does not go with strace"
-    fi
-    strace -o /dev/null true 2>/dev/null || skip "strace may not trace here"
-}
-
 # lost KIND [OPTION...]
 lost() {
     run python3 "$ROOT/tests/durability/power_loss.py" --strata "$STRATA" ${POWER_SEED:+--seed "$POWER_SEED"} "$@"
@@ -33,12 +25,15 @@ lost() {
     traceable
     for left_out in file-fsync folder-fsync; do
         lost csv --size 0.1 --losses 6 --without $left_out
-        [ "$status" = 1 ] && [[ $output == *"flushed"* ]]
+        [ "$status" = 1 ]
+        [[ $output == *"flushed"* ]]
     done
     lost csv --size 0.1 --losses 6 --without file-fsync --losses-only
-    [ "$status" = 1 ] && [[ $output == *"is not whole"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"is not whole"* ]]
     lost dump --size 0.2 --losses 30 --seed 1 --without data-fsync --losses-only
     [ "$status" = 1 ]
     lost knockout --size 0.1 --losses 6 --without draft
-    [ "$status" = 1 ] && [[ $output == *"opened for writing under its final name"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"opened for writing under its final name"* ]]
 }

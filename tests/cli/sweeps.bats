@@ -37,9 +37,10 @@ sweep() {
 # same A B: every dataset and attribute but the root's, which tell the command and the time.
 same() {
     local name names=$(h5ls "$1" | cut -d' ' -f1)
-    [ -n "$names" ] && [ "$names" = "$(h5ls "$2" | cut -d' ' -f1)" ]
+    [ -n "$names" ]
+    [ "$names" = "$(h5ls "$2" | cut -d' ' -f1)" ]
     for name in $names; do
-        h5diff "$1" "$2" "/$name" || { echo "$1 and $2 differ in $name"; return 1; }
+        same_h5 "$1" "$2" "/$name"
     done
 }
 
@@ -91,7 +92,9 @@ stopped() {
     strata "${args[@]}" --resume
     expect 0
     [ "$(date -r each/00000/report.html +%Y)$(date -r each/00001/report.html +%Y)" = 20012001 ]
-    [ "$(ls each/*/report.html | wc -l)" = 40 ] && [ ! -e each.journal ] && [ ! -e each.lock ]
+    [ "$(ls each/*/report.html | wc -l)" = 40 ]
+    [ ! -e each.journal ]
+    [ ! -e each.lock ]
 }
 
 @test "SIGINT exits 130 and says how to go on; only the same command may" {
@@ -100,7 +103,8 @@ stopped() {
     set -m
     stopped knockout
     grep -q "interrupted.*cut.h5.journal holds what is done: go on with --resume" said
-    [ "$(wc -l <said)" = 1 ] && [ ! -e cut.h5 ]
+    [ "$(wc -l <said)" = 1 ]
+    [ ! -e cut.h5 ]
     args=(knockout -t 1 -m "$TINY" -i "$WORK/facts.jsonl" --all -o cut.h5)
     strata "${args[@]}"
     expect 1 "cut.h5.journal: an interrupted run left it: continue it with --resume, or remove it"
@@ -166,7 +170,8 @@ stopped() {
     cp same.f32 x.f32
     strata "${args[@]}" --resume
     expect 0
-    [ -s a.h5 ] && [ ! -e a.h5.journal ]
+    [ -s a.h5 ]
+    [ ! -e a.h5.journal ]
 }
 
 @test "what cannot be resumed is refused at once, and nothing is left behind" {
@@ -194,7 +199,8 @@ stopped() {
     strata trace --each -m "$TINY" -i late.jsonl -o out
     expect 1 "late.jsonl: line 301: subject 'zebra' is not in the prompt"
     one_line
-    [ -z "$output" ] && [ -z "$(ls -d out* 2>/dev/null)" ]
+    [ -z "$output" ]
+    [ -z "$(ls -d out* 2>/dev/null)" ]
 }
 
 @test "an input without facts" {
@@ -203,7 +209,8 @@ stopped() {
         strata $command -m "$TINY" -i empty.jsonl -o out
         expect 1 "empty.jsonl: holds no prompts"
         one_line
-        [ ! -e out ] && [ ! -e out.journal ]
+        [ ! -e out ]
+        [ ! -e out.journal ]
         strata $command -m "$TINY" -i - </dev/null
         expect 1 "standard input: holds no prompts"
     done
@@ -234,7 +241,8 @@ stopped() {
     mkdir folder.csv
     strata experiment -m nowhere empty.json -o folder.csv
     expect 1 "strata: folder.csv: is a folder: choose another output"
-    [ ! -e none ] && [ "$(cat file)" = x ]
+    [ ! -e none ]
+    [ "$(cat file)" = x ]
     # A folder is made together with those above it.
     strata knockout --quiet -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --no-plots -o new/deep/out/
     expect 0

@@ -25,7 +25,7 @@ agree() {
     strata diff --tolerance 1e-5 "$1/dump.h5" "$2/dump.h5"
     expect 0
     [ "$(uname -m)" = x86_64 ] || return 0
-    h5diff "$1/dump.h5" "$2/dump.h5" /activations
+    same_h5 "$1/dump.h5" "$2/dump.h5" /activations
     for file in lens.csv heads.csv knockout.json attribution.csv causal.json trace/stages.csv; do
         [ -s "$1/$file" ]
         cmp "$1/$file" "$2/$file"
@@ -139,9 +139,12 @@ in_a_product() {
         wait $pid || status=$?
         took=$((($(date +%s%N) - start) / 1000000))
         echo "$command: status $status after $took ms: $(cat said)"
-        [ $status = 130 ] && [ $took -lt 4000 ]
-        grep -q "^strata: interrupted" said && [ "$(wc -l <said)" = 1 ]
-        [ ! -e out.h5 ] && rm -f out.h5.*
+        [ $status = 130 ]
+        [ $took -lt 4000 ]
+        grep -q "^strata: interrupted" said
+        [ "$(wc -l <said)" = 1 ]
+        [ ! -e out.h5 ]
+        rm -f out.h5.*
     done
 }
 

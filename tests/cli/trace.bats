@@ -71,18 +71,21 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
         for name in rank grid heads contributions; do
             for kind in svg png dat gp; do [ -s out/trace/$name.$kind ]; done
         done
-        [ -s out/trace/trace.h5 ] && [ -s out/trace/trace.json ]
+        [ -s out/trace/trace.h5 ]
+        [ -s out/trace/trace.json ]
         [ "$(grep -c '<img src="data:image/svg+xml;base64,' out/trace/report.html)" -eq 6 ]
         [ -z "$(ls out/trace | grep partial)" ]
     done
-    grep -q "norm convention: lens" out/trace/grid.gp && grep -q "norm convention: attribution" out/trace/heads.gp
+    grep -q "norm convention: lens" out/trace/grid.gp
+    grep -q "norm convention: attribution" out/trace/heads.gp
     grep -q "␣Paris (answer)" out/trace/rank.gp
 }
 
 @test "trace.h5 holds everything with its shape" {
     strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer Paris -o out --no-plots
     expect 0
-    [ ! -e out/rank.gp ] && ! grep -q "<img" out/report.html
+    [ ! -e out/rank.gp ]
+    refute grep -q "<img" out/report.html
     h5dump -H out/trace.h5 | tr -s ' \n' ' ' >header
     for want in '"rank" { DATATYPE H5T_STD_I32LE DATASPACE SIMPLE { ( 10, 7 )' \
         '"top_token" { DATATYPE H5T_STD_I32LE DATASPACE SIMPLE { ( 10, 7, 5 )' \
@@ -91,14 +94,17 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
         grep -qF "$want" header || { echo "no $want"; cat header; return 1; }
     done
     h5dump -a format -a subject -a subject_begin -a model_sha256 -a norm_attribution out/trace.h5 >attributes
-    grep -q '"strata-trace"' attributes && grep -q '"Eiffel Tower"' attributes
+    grep -q '"strata-trace"' attributes
+    grep -q '"Eiffel Tower"' attributes
 }
 
 @test "a file of facts: one picture each, one folder each" {
     strata trace -m "$TINY" -i "$ROOT/data/facts/country_capital.jsonl" --limit 3 --each -o out --no-plots
     expect 0
     [ "$(grep -c '^residue' <<<"$output")" -eq 3 ]
-    [ -s out/00000/trace.h5 ] && [ -s out/00002/trace.json ] && [ ! -e out/00003 ]
+    [ -s out/00000/trace.h5 ]
+    [ -s out/00002/trace.json ]
+    [ ! -e out/00003 ]
     strata trace -m "$TINY" -i "$ROOT/data/facts/country_capital.jsonl" --limit 3 --each --json
     check 'len(d) == 3 and [x["answer"]["text"] for x in d] == [" Paris", " Berlin", " Rome"]'
 }
@@ -144,14 +150,17 @@ print(max(map(width, sys.stdin.read().split("\n"))))' <<<"$output"
     run --separate-stderr env PATH="$PWD/bin" "$STRATA" trace -m "$TINY" "$PROMPT" --answer Paris -o out
     expect 0 "gnuplot is not installed"
     [ "$(wc -l <<<"$stderr")" -eq 1 ]
-    [ -s out/trace.h5 ] && [ -s out/grid.dat ] && [ -s out/grid.gp ] && [ ! -e out/grid.png ]
+    [ -s out/trace.h5 ]
+    [ -s out/grid.dat ]
+    [ -s out/grid.gp ]
+    [ ! -e out/grid.png ]
 }
 
 @test "a hostile prompt stays text on the page" {
     strata trace -m "$TINY" '<script>alert("x")</script> & <img src=x onerror=y> is' -o out --no-plots
     expect 0
     grep -q '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &lt;img' out/report.html
-    ! grep -qi '<script\|<img' out/report.html
+    refute grep -qi '<script\|<img' out/report.html
     python3 -c '
 import html.parser
 class Strict(html.parser.HTMLParser):

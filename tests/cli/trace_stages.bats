@@ -62,7 +62,8 @@ END
         random_model "$kind" "$layers" 0.3
         strata trace -m "$kind" "$PROMPT" --subject "Eiffel Tower" --causal
         expect 0
-        [ "$(wc -l <<<"$output")" -lt 60 ] && [ "$(wc -L <<<"$output")" -le 100 ]
+        [ "$(wc -l <<<"$output")" -lt 60 ]
+        [ "$(wc -L <<<"$output")" -le 100 ]
         shown=$(grep -cE '^ +[0-9]+ .*H[0-9]' <<<"$output")
         if [ "$layers" -lt 80 ]; then
             [ "$shown" -eq "$layers" ]
@@ -70,7 +71,7 @@ END
             [[ $output == *" $((layers - shown)) of $layers layers left out"* ]]
             grep -qE "^ +79 " <<<"$output" # the last one stays
         fi
-        ! grep -qiE '\b(nan|inf)\b' <<<"$output"
+        refute grep -qiE '\b(nan|inf)\b' <<<"$output"
     done
     strata trace -m llama "$PROMPT" --subject "Eiffel Tower" -o out --no-plots
     [ "$(grep -cE '^ +[0-9]+ .*H[0-9]' out/report.html)" -eq 80 ] # the page has all of them
@@ -120,7 +121,7 @@ for stage in ("enrichment", "propagation", "extraction"):
             strata trace -m "$model" "${case%|*}" --subject "${case#*|}" --causal
             expect 0
             [ "$(grep -cE '^[123] (enrichment|propagation|extraction) +(found|not found|not measured) ' <<<"$output")" -eq 3 ]
-            ! grep -qiE '\b(nan|inf)\b' <<<"$output"
+            refute grep -qiE '\b(nan|inf)\b' <<<"$output"
         done
         strata trace -m "$model" "$PROMPT" --subject "$PROMPT"
         [ "$(grep -cE '^[123].*not measured' <<<"$output")" -eq 3 ]
@@ -130,7 +131,8 @@ for stage in ("enrichment", "propagation", "extraction"):
 @test "a long prompt is shortened around its subject" {
     strata trace -m "$TINY" "$(printf 'one two %.0s' $(seq 24)) The Eiffel Tower is in the city of" --subject "Eiffel Tower"
     expect 0
-    [ "$(wc -l <<<"$output")" -lt 60 ] && [ "$(wc -L <<<"$output")" -le 100 ]
+    [ "$(wc -l <<<"$output")" -lt 60 ]
+    [ "$(wc -L <<<"$output")" -le 100 ]
     [[ $output == *" ..."*"[ E|iff|el| Tower]"* ]]
 }
 
@@ -158,7 +160,8 @@ for stage in ("enrichment", "propagation", "extraction"):
     [[ $output == *"does the model know it? no: answer on rank "* ]]
     [ "$(grep -c 'not found: the model does not know this fact' <<<"$output")" -eq 3 ]
     [[ $output != *"control:"* && $output != *"heads  "* ]]
-    ! grep -q "blocked" out/report.html && [ ! -e out/stages.csv ]
+    refute grep -q "blocked" out/report.html
+    [ ! -e out/stages.csv ]
     strata trace -m "$TINY" "$PROMPT" --subject "Eiffel Tower" --answer London --json
     check 'not d["stages"]["known"] and d["stages"]["extraction"]["finding"] == "not found" and "heads" not in d["stages"]'
 }
@@ -263,7 +266,8 @@ END
     done
     cmp 1.h5 2.h5
     strata trace -m "$TINY" -i facts.jsonl --seed 2 -o trace.h5
-    ! h5diff -q 1.h5 trace.h5 /facts/blocked_random && h5diff -q 1.h5 trace.h5 /facts/blocked_subject
+    refute h5diff -q 1.h5 trace.h5 /facts/blocked_random
+    h5diff -q 1.h5 trace.h5 /facts/blocked_subject
 }
 
 @test "many facts: known and unknown counted, means with bands, a line a relation" {
@@ -276,7 +280,8 @@ END
     [[ $output == *"n = 24 of 27 facts: answer on rank 1 in 25; 1 others left out; 1 without an answer"* ]]
     [[ $output == *"1 known ones without a subject left out"* ]]
     [ "$(wc -L <<<"$output")" -le 100 ]
-    grep -q '^work_author *8/8' <<<"$output" && grep -q '^wrong *0/1 *$' <<<"$output"
+    grep -q '^work_author *8/8' <<<"$output"
+    grep -q '^wrong *0/1 *$' <<<"$output"
     for name in trace.h5 curves.csv relations.csv facts.csv heads.csv report.html; do [ -s out/$name ]; done
     [ "$(wc -l <out/facts.csv)" -eq 25 ]
     python3 - <<'END'
@@ -313,7 +318,9 @@ for i, fact in enumerate(facts):
     strata trace -m "$TINY" -i facts.jsonl -o out
     expect 0
     [ "$(grep -c 'not found *: the model knows none of these facts' <<<"$output")" -eq 3 ]
-    [ -s out/trace.h5 ] && [ -s out/report.html ] && ! grep -q "<img" out/report.html
+    [ -s out/trace.h5 ]
+    [ -s out/report.html ]
+    refute grep -q "<img" out/report.html
 }
 
 @test "an interruption writes what was measured" {
@@ -327,7 +334,8 @@ for i, fact in enumerate(facts):
     if [ $status -eq 0 ]; then skip "finished before the signal"; fi
     [ $status -eq 130 ]
     if [ -e out/trace.h5 ]; then
-        grep -q "INTERRUPTED: the first" text && grep -q "what was measured is written" errors
+        grep -q "INTERRUPTED: the first" text
+        grep -q "what was measured is written" errors
         h5dump -a interrupted out/trace.h5 | grep -q ": 1"
     fi
 }

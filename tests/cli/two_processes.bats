@@ -6,8 +6,7 @@ load common
 export SOURCE_DATE_EPOCH=0
 
 setup() {
-    mkdir "$BATS_TEST_TMPDIR/here"
-    cd "$BATS_TEST_TMPDIR/here"
+    here
     head -n 12 "$ROOT/data/facts/country_capital.jsonl" >facts.jsonl
 }
 
@@ -71,31 +70,48 @@ pair() {
     diff -r "$out" "alone/$out"
 }
 
-@test "the second process refuses, also to resume, and the first ends as if alone" {
-    jobs=()
-    together() {
-        pair "$@" >"pair-${#jobs[@]}" 2>&1 3>&- &
-        jobs+=($!)
-    }
-    together out.h5 dump --sites z
-    together out/ dump --sites z
-    together out.h5 lens
-    together out.csv lens
-    together out.h5 causal --all --samples 2
-    together out causal --all --samples 2 --no-plots
-    together out.h5 knockout --all
-    together out knockout --all --no-plots
-    together out.h5 heads --all
-    together out.h5 neurons --all
-    together out.h5 trace
-    together out trace --each --no-plots
-    together out.json run
-    together out.json tokenize
-    failed=0
+# locked OUT COMMAND...: another program stands in for the first process.
+locked() {
+    mkdir "lock-$BASHPID"
+    cd "lock-$BASHPID"
+    exec 9>"${1%/}.lock"
+    flock 9
+    second "$@" || return 1
+    # And nothing else is there afterwards.
+    [ "$(ls)" = "$(printf '%s\n' "${1%/}.lock" said.two)" ]
+}
+
+# together FUNCTION ARGUMENT...: beside the others; all_done waits for them, and shows those that failed.
+jobs=()
+together() {
+    "$@" >"job-${#jobs[@]}" 2>&1 3>&- &
+    jobs+=($!)
+}
+
+all_done() {
+    local i failed=0
     for i in "${!jobs[@]}"; do
-        wait "${jobs[i]}" || { cat "pair-$i"; failed=1; }
+        wait "${jobs[i]}" || { cat "job-$i"; failed=1; }
     done
-    [ $failed = 0 ]
+    return $failed
+}
+
+@test "the second process refuses, also to resume, and the first ends as if alone" {
+    together pair out.h5 dump --sites z
+    together pair out/ dump --sites z
+    together pair out.h5 lens
+    together pair out.csv lens
+    together pair out.h5 causal --all --samples 2
+    together pair out causal --all --samples 2 --no-plots
+    together pair out.h5 knockout --all
+    together pair out knockout --all --no-plots
+    together pair out.h5 heads --all
+    together pair out.h5 neurons --all
+    together pair out.h5 trace
+    together pair out trace --each --no-plots
+    together pair out.json run
+    together pair out.json tokenize
+    all_done
 }
 
 @test "the lock is a plain flock, of every command that writes" {
@@ -104,40 +120,25 @@ pair() {
     echo '{"format": "strata-experiment", "version": 1, "prompts": [{"name": "a", "prompt": "The sky is"}],
            "variants": [{"name": "b", "edits": ["mlp_out:1 zero"]}]}' >e.json
     one=(-m "$TINY" "$PROMPT" --subject "Eiffel Tower")
-    jobs=()
-    locked() {
-        (
-            mkdir "lock-$BASHPID" && cd "lock-$BASHPID"
-            exec 9>"${1%/}.lock"
-            flock 9
-            # And nothing else is there afterwards.
-            second "$@" && [ "$(ls)" = "$(printf '%s\n' "${1%/}.lock" said.two)" ]
-        ) >"locked-${#jobs[@]}" 2>&1 3>&- &
-        jobs+=($!)
-    }
-    locked out.h5 patch "${one[@]}" --from "The Colosseum is in the city of"
-    locked out.json patch "${one[@]}" --from "The Colosseum is in the city of"
-    locked out trace "${one[@]}"
-    locked out/ knockout "${one[@]}"
-    locked out.csv heads "${one[@]}"
-    locked out.h5 neurons "${one[@]}"
-    locked out causal "${one[@]}"
-    locked out.h5 experiment ../e.json -m "$TINY"
-    locked out.csv experiment ../e.json -m "$TINY"
-    locked out curves ../l.h5
-    locked out.csv curves ../l.h5
-    locked out.json diff ../d.h5 ../d.h5
-    locked out.json run -m "$TINY" "$PROMPT"
-    locked out.txt tokenize -m "$TINY" "$PROMPT"
-    locked out.json info "$TINY"
-    locked out.txt sites -m "$TINY"
-    locked out.txt verify "$TINY"
-    locked out.txt doctor
-    failed=0
-    for i in "${!jobs[@]}"; do
-        wait "${jobs[i]}" || { cat "locked-$i"; failed=1; }
-    done
-    [ $failed = 0 ]
+    together locked out.h5 patch "${one[@]}" --from "The Colosseum is in the city of"
+    together locked out.json patch "${one[@]}" --from "The Colosseum is in the city of"
+    together locked out trace "${one[@]}"
+    together locked out/ knockout "${one[@]}"
+    together locked out.csv heads "${one[@]}"
+    together locked out.h5 neurons "${one[@]}"
+    together locked out causal "${one[@]}"
+    together locked out.h5 experiment ../e.json -m "$TINY"
+    together locked out.csv experiment ../e.json -m "$TINY"
+    together locked out curves ../l.h5
+    together locked out.csv curves ../l.h5
+    together locked out.json diff ../d.h5 ../d.h5
+    together locked out.json run -m "$TINY" "$PROMPT"
+    together locked out.txt tokenize -m "$TINY" "$PROMPT"
+    together locked out.json info "$TINY"
+    together locked out.txt sites -m "$TINY"
+    together locked out.txt verify "$TINY"
+    together locked out.txt doctor
+    all_done
     # What a killed process left is no obstacle.
     touch out.csv.lock
     strata lens -m "$TINY" -i facts.jsonl -o out.csv
@@ -149,14 +150,21 @@ pair() {
     for i in {1..4}; do cat "$ROOT"/data/facts/[a-c]*.jsonl; done >many.jsonl
     args=(--quiet -t 1 -m "$TINY" -i many.jsonl)
     "$STRATA" dump "${args[@]}" --sites z -o whole.h5
+    # A lens is flushed every 5 s: this one, in the middle of its run, sleeps until that is due.
+    cat many.jsonl many.jsonl >more.jsonl
+    "$STRATA" lens --quiet -t 1 -m "$TINY" -i more.jsonl -o l.h5 3>&- &
+    lens=$! due=$((SECONDS + 6))
+    for wait in {1..1000}; do
+        [ ! -e l.h5.starting ] || break
+        sleep 0.01
+    done
+    sleep 0.5
+    kill -STOP $lens
     "$STRATA" dump "${args[@]}" --sites z --flush 0 -o d.h5 3>&- &
     dump=$!
-    "$STRATA" lens "${args[@]}" -o l.h5 3>&- &
-    lens=$!
-    reads=0
     # reader PID COMMAND...: until the writer is done, it finds no file yet, or no longer, or reads it.
     reader() {
-        local writer=$1 status
+        local writer=$1 status reads=0
         shift
         while kill -0 $writer 2>/dev/null; do
             status=0
@@ -169,8 +177,11 @@ pair() {
             fi
         done
         wait $writer
+        echo "$reads reads"
+        [ $reads -gt 0 ]
     }
     reader $dump "$STRATA" diff --json d.h5.partial whole.h5
+    while [ $SECONDS -lt $due ]; do sleep 0.1; done
+    kill -CONT $lens
     reader $lens "$STRATA" curves l.h5.partial --json
-    [ $reads -gt 0 ]
 }

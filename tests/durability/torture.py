@@ -88,9 +88,7 @@ class Run:
         self.seconds = time.monotonic() - begin
         if not self.preload:
             return ""
-        shutil.copytree(whole, self.work / "again")
-        for path in (self.work / "again").iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.work / "again").mkdir()
         self.start(self.work / "again", LD_PRELOAD=self.preload, KILL_COUNTS=str(log)).wait()
         same_tree(self, self.work / "again", whole)
         shutil.rmtree(self.work / "again")

@@ -18,6 +18,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -56,7 +57,6 @@ def key(site):
 
 def symbols(site):
     """Where a site is, in words."""
-    import subprocess
     text = subprocess.run(["addr2line", "-f", "-s", "-e", cases.STRATA, *(hex(int(f, 16) - 1) for f in site["frames"])],
                           capture_output=True, text=True).stdout.split("\n")
     return "%s: " % site["object"] + " < ".join("%s (%s)" % (a, b) for a, b in zip(text[0::2], text[1::2]))
@@ -70,6 +70,8 @@ class Alloc:
         self.case, self.inputs, self.work, self.preload = case, inputs, work, preload
         self.reference = cases.Reference(case, inputs, os.path.join(work, "reference"))
         _, self.plain = self.once("plain", None, "own")
+        if not self.plain.own:
+            raise SystemExit("%s: %s counted no allocation" % (case.name, preload))
         self.known = {key(s) for s, _, _ in self.plain.leaks}
 
     def once(self, name, call, scope, rest=False):
@@ -171,8 +173,11 @@ def main():
     if args.sample:
         print("--seed %d" % seed)
     rng = random.Random(seed)
-    wanted = args.cases.split(",") if args.cases else [c.name for c in cases.CASES]
-    wrong = 0
+    known = [c.name for c in cases.CASES]
+    wanted = args.cases.split(",") if args.cases else known
+    if set(wanted) - set(known):
+        p.error("no such cases: %s; there are %s" % (", ".join(sorted(set(wanted) - set(known))), ", ".join(known)))
+    wrong = failed = 0
     with tempfile.TemporaryDirectory(prefix="strata-faults-") as top:
         inputs = cases.make_inputs(top)
         for case in cases.CASES:
@@ -185,6 +190,9 @@ def main():
                   (case.name, of, counts["refused"], counts["coped"], counts["not reached"], bad), flush=True)
             shutil.rmtree(work)
             wrong += bad
+            failed += counts["refused"] + counts["coped"]
+    if not failed:
+        sys.exit("nothing was made to fail")
     sys.exit(wrong > 0)
 
 

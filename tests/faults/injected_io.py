@@ -66,7 +66,7 @@ class Io:
         name = re.search(r'[<"](/[^>"]*|[^<>"]*)', arguments)
         if call in OTHER_ERRORS:
             return OTHER_ERRORS[call], "-"
-        if call in ("openat", "mkdir", "rename", "newfstatat"):
+        if call in ("openat", "mkdir", "rename"):
             quoted = re.search(r'"([^"]*)"', arguments)
             path = os.path.normpath(os.path.join(folder, quoted.group(1))) if quoted else ""
         else:
