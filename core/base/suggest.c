@@ -55,8 +55,13 @@ static bool contains(const char *name, size_t name_len, const char *word, size_t
 
 void suggest_consider(struct suggest *s, const char *name)
 {
-    size_t name_len = strlen(name), distance = suggest_distance(s->wanted, s->len, name, name_len);
-    bool inside = s->len >= 3 && distance != SIZE_MAX && contains(name, name_len, s->wanted, s->len);
+    suggest_consider_as(s, name, name);
+}
+
+void suggest_consider_as(struct suggest *s, const char *word, const char *name)
+{
+    size_t word_len = strlen(word), distance = suggest_distance(s->wanted, s->len, word, word_len);
+    bool inside = s->len >= 3 && distance != SIZE_MAX && contains(word, word_len, s->wanted, s->len);
     if (!s->len || (!inside && distance > (s->len < 6 ? 1 : s->len / 3)))
         return;
     size_t at = 0;

@@ -30,6 +30,8 @@ struct suggest {
 void suggest_init(struct suggest *s, const char *wanted, size_t len);
 /* name must live until suggest_text. Words and names longer than SUGGEST_LONGEST bytes are near nothing. */
 void suggest_consider(struct suggest *s, const char *name);
+/* The same for a name that a word stands for: the word must be near, the name is shown. */
+void suggest_consider_as(struct suggest *s, const char *word, const char *name);
 /* ": did you mean a, b or c?" with the prefix before each name, or "" when nothing is near; returns text. */
 const char *suggest_text(const struct suggest *s, const char *prefix, char text[SUGGEST_TEXT_MAX]);
 

@@ -8,45 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- lists --- */
-
-int query_read_list(const struct query_file *file, const char *name, enum store_type type, size_t n, void *out_pointer,
-                    struct err *err)
-{
-    struct h5_dataset set;
-    void **out = out_pointer;
-    int rc = h5_dataset_open(&set, &file->h5, name, err);
-    if (rc)
-        return rc;
-    void *data = NULL;
-    if (set.rank != 1 || set.dims[0] < n || !n)
-        rc = err_set(err, ERR_FORMAT, "%s: '%s' is no list of %zu items or more", file->path, name, n);
-    else if (!(data = mem_zeroed(n, store_type_size(type))))
-        rc = err_nomem(err, name);
-    else
-        rc = type == STORE_TEXT ? h5_dataset_read_text(&set, 0, n, data, err)
-                                : h5_dataset_read(&set, 0, n, type, data, err);
-    h5_dataset_close(&set);
-    if (rc)
-        free(data);
-    else
-        *out = data;
-    return rc;
-}
-
-static int get_length(const struct query_file *file, const char *name, size_t *n, struct err *err)
-{
-    struct h5_dataset set;
-    int rc = h5_dataset_open(&set, &file->h5, name, err);
-    if (rc)
-        return rc;
-    *n = set.rank == 1 ? (size_t)set.dims[0] : 0;
-    if (!*n || *n > INT32_MAX)
-        rc = err_set(err, ERR_FORMAT, "%s: '%s' is no list of 1 to %d items", file->path, name, INT32_MAX);
-    h5_dataset_close(&set);
-    return rc;
-}
-
 /* --- what the file is --- */
 
 static int get_group(struct query_file *file, const char *format, struct err *err)
@@ -95,7 +56,7 @@ static int get_offsets(const struct query_file *file, const char *name, int64_t 
     int got = h5_look(&file->h5, name, err);
     if (got <= 0)
         return got;
-    int rc = query_read_list(file, name, STORE_I64, file->n_prompts + 1, out, err);
+    int rc = h5_get_first(&file->h5, name, STORE_I64, file->n_prompts + 1, out, err);
     bool ok = !rc && (*out)[0] == 0;
     for (size_t i = 0; ok && i < file->n_prompts; i++)
         ok = (*out)[i + 1] > (*out)[i];
@@ -129,8 +90,8 @@ static int get_subjects(struct query_file *file, struct err *err)
         got = h5_look(&file->h5, "/prompts/subject_end", err);
     if (got <= 0)
         return got;
-    int rc = query_read_list(file, "/prompts/subject_begin", STORE_I32, file->n_prompts, &file->subject_begin, err);
-    rc = rc ? rc : query_read_list(file, "/prompts/subject_end", STORE_I32, file->n_prompts, &file->subject_end, err);
+    int rc = h5_get_first(&file->h5, "/prompts/subject_begin", STORE_I32, file->n_prompts, &file->subject_begin, err);
+    rc = rc ? rc : h5_get_first(&file->h5, "/prompts/subject_end", STORE_I32, file->n_prompts, &file->subject_end, err);
     for (size_t p = 0; !rc && p < file->n_prompts; p++) {
         int32_t begin = file->subject_begin[p], end = file->subject_end[p];
         if (begin < 0 || end < begin) /* no subject */
@@ -145,7 +106,7 @@ static int get_prompts(struct query_file *file, struct err *err)
 {
     char name[32];
     snprintf(name, sizeof name, "/%s/id", file->group);
-    int rc = get_length(file, name, &file->n_prompts, err);
+    int rc = h5_get_length(&file->h5, name, &file->n_prompts, err);
     rc = rc ? rc : get_offsets(file, "/prompts/token_offset", &file->token_offset, err);
     rc = rc ? rc : get_offsets(file, "/prompts/pattern_offset", &file->pattern_offset, err);
     rc = rc ? rc : check_edges(file, err);
@@ -163,9 +124,9 @@ static int get_rows(struct query_file *file, struct err *err)
         return got;
     file->has_rows = true;
     size_t n = 0, r = 0;
-    int rc = get_length(file, "/rows/prompt", &n, err);
-    rc = rc ? rc : query_read_list(file, "/rows/prompt", STORE_I32, n, &file->row_prompt, err);
-    rc = rc ? rc : query_read_list(file, "/rows/position", STORE_I32, n, &file->row_position, err);
+    int rc = h5_get_length(&file->h5, "/rows/prompt", &n, err);
+    rc = rc ? rc : h5_get_first(&file->h5, "/rows/prompt", STORE_I32, n, &file->row_prompt, err);
+    rc = rc ? rc : h5_get_first(&file->h5, "/rows/position", STORE_I32, n, &file->row_position, err);
     if (rc)
         return rc;
     file->first_row = mem_array(file->n_prompts + 1, sizeof *file->first_row);
@@ -396,8 +357,8 @@ static int get_labels(struct query_file *file, const char *name, char ***out, si
     int got = h5_look(&file->h5, name, err);
     if (got <= 0)
         return got;
-    int rc = get_length(file, name, n, err);
-    rc = rc ? rc : query_read_list(file, name, STORE_TEXT, *n, out, err);
+    int rc = h5_get_length(&file->h5, name, n, err);
+    rc = rc ? rc : h5_get_first(&file->h5, name, STORE_TEXT, *n, out, err);
     if (rc)
         *n = 0;
     return rc;

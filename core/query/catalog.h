@@ -7,8 +7,5 @@
 /* Opens path and lists its fields; file->path is set already. The caller closes it, also after a failure. */
 int query_catalog_read(struct query_file *file, struct err *err);
 void query_catalog_close(struct query_file *file);
-/* First n items of a list of at least so many; *out is the caller's (free; h5_free_text). */
-int query_read_list(const struct query_file *file, const char *name, enum store_type type, size_t n, void *out,
-                    struct err *err);
 
 #endif

@@ -14,7 +14,6 @@ enum { BLOCK_BYTES = 1 << 20, BLOCK_TEXTS = 1024, MOST_ROW_BYTES = 1 << 28, MOST
 /* --- indices --- */
 
 struct axis {
-    const struct query_columns *c;
     const struct expression *e;
     const struct expression_node *node;
     const struct query_file *file;
@@ -66,7 +65,7 @@ static int pick_number(const struct axis *a, const struct expression_index *inde
 {
     size_t n = a->field->axes[a->number];
     int64_t at = n && index->from < 0 ? index->from + (int64_t)n : index->from;
-    if (!a->number && a->field->members && index->from >= 0)
+    if (!a->number && a->field->members)
         return pick_member(a, index, out);
     if (n && (at < 0 || (uint64_t)at >= n))
         return expression_fail(a->e, index->begin, a->err, ERR_ARG,
@@ -80,6 +79,9 @@ static int pick_range(const struct axis *a, const struct expression_index *index
 {
     size_t n = a->field->axes[a->number];
     *out = (struct query_pick){ PICK_SEVERAL, 0, n };
+    if (!a->number && a->field->members && (index->has_from || index->has_to))
+        return expression_fail(a->e, index->begin, a->err, ERR_ARG,
+                               "%s has only some of the heads: take one, or all that there are (:)", a->field->leaf);
     if (!n && (index->has_from || index->has_to))
         return expression_fail(a->e, index->begin, a->err, ERR_ARG,
                                "prompts differ in length: of tokens take one, all of them (:) or subject");
@@ -230,7 +232,7 @@ int query_columns_bind(struct query_columns *c, const struct expression *e, cons
     int rc = query_resolve(c->files, e, node, &out->file, &out->field, &taken, err);
     if (rc)
         return rc;
-    struct axis axis = { c, e, node, &c->files->files[out->file], out->field, 0, err };
+    struct axis axis = { e, node, &c->files->files[out->file], out->field, 0, err };
     rc = pick_all(&axis, taken, out);
     rc = rc ? rc : set_type(&axis, out);
     if (rc)
@@ -265,7 +267,7 @@ void query_columns_release(struct query_columns *c)
 
 /* --- reading --- */
 
-static int fill(struct query_columns *c, struct query_column *column, uint64_t first, uint64_t n, struct err *err)
+static int fill(struct query_column *column, uint64_t first, uint64_t n, struct err *err)
 {
     if (n > column->capacity) {
         size_t bytes;
@@ -282,13 +284,11 @@ static int fill(struct query_columns *c, struct query_column *column, uint64_t f
                                       : h5_dataset_read(&column->set, first, n, column->as, column->block, err);
     column->first = first;
     column->n = rc ? 0 : n;
-    c->bytes += rc ? 0 : n * column->row_bytes;
     return rc;
 }
 
 /* Rows [first, first + n) of the dataset; *out is borrowed until the next call for this column. */
-static int get_rows(struct query_columns *c, struct query_column *column, uint64_t first, uint64_t n, const char **out,
-                    struct err *err)
+static int get_rows(struct query_column *column, uint64_t first, uint64_t n, const char **out, struct err *err)
 {
     uint64_t end = column->first + column->n;
     if (first < column->first || first + n > end) {
@@ -297,7 +297,7 @@ static int get_rows(struct query_columns *c, struct query_column *column, uint64
         uint64_t rows = n > column->ahead ? n : column->ahead;
         if (first < column->set.dims[0] && rows > column->set.dims[0] - first)
             rows = column->set.dims[0] - first;
-        int rc = fill(c, column, first, rows < n ? n : rows, err);
+        int rc = fill(column, first, rows < n ? n : rows, err);
         if (rc)
             return rc;
     }
@@ -368,7 +368,7 @@ static int take_tokens(struct query_columns *c, const struct query_view *view, c
             out[i] = NAN;
         return 0;
     }
-    int rc = get_rows(c, column, (uint64_t)file->token_offset[place->prompt] + t.first, t.n, &rows, err);
+    int rc = get_rows(column, (uint64_t)file->token_offset[place->prompt] + t.first, t.n, &rows, err);
     for (size_t i = 0; !rc && i < t.n; i++)
         take_items(view, column, rows + i * column->row_bytes, out + i * view->count);
     return rc;
@@ -387,7 +387,7 @@ static int take_edges(struct query_columns *c, const struct query_view *view, co
         size_t head = (size_t)view->picks[0].first + h;
         uint64_t at = (uint64_t)file->pattern_offset[place->prompt] + (head * t.all + query) * t.all + t.first;
         const char *edges = NULL;
-        int rc = t.none || !t.n ? 0 : get_rows(c, column, at, t.n, &edges, err);
+        int rc = t.none || !t.n ? 0 : get_rows(column, at, t.n, &edges, err);
         if (rc)
             return rc;
         for (size_t k = 0; k < t.n; k++)
@@ -405,7 +405,7 @@ int query_view_numbers(struct query_columns *c, const struct query_view *view, c
         return take_tokens(c, view, place, out, n, err);
     if (view->field->layout == QUERY_EDGES)
         return take_edges(c, view, place, out, n, err);
-    int rc = get_rows(c, column, view->field->layout == QUERY_ROWS ? place->row : place->prompt, 1, &row, err);
+    int rc = get_rows(column, view->field->layout == QUERY_ROWS ? place->row : place->prompt, 1, &row, err);
     if (rc)
         return rc;
     take_items(view, column, row, out);
@@ -417,7 +417,7 @@ int query_view_text(struct query_columns *c, const struct query_view *view, cons
                     const char **out, struct err *err)
 {
     const char *row = NULL;
-    int rc = get_rows(c, &c->columns[view->column], view->field->layout == QUERY_ROWS ? place->row : place->prompt, 1,
+    int rc = get_rows(&c->columns[view->column], view->field->layout == QUERY_ROWS ? place->row : place->prompt, 1,
                       &row, err);
     if (!rc)
         *out = *(char *const *)(const void *)row;

@@ -58,7 +58,6 @@ struct query_columns {
     const struct query_files *files; /* borrowed */
     struct query_column *columns;
     size_t n, capacity;
-    uint64_t bytes; /* read so far */
 };
 
 void query_columns_init(struct query_columns *c, const struct query_files *files);

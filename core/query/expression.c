@@ -340,7 +340,7 @@ static bool parse_unit(const char *text, size_t n, int64_t number[2], int *parts
 static int parse_word_index(struct parser *p)
 {
     const struct token t = p->token;
-    struct expression_index index = { .begin = t.begin, .end = t.end };
+    struct expression_index index = { .begin = t.begin };
     const char *text = p->e->text + t.begin;
     int64_t number[2];
     int parts, rc;
@@ -356,7 +356,6 @@ static int parse_word_index(struct parser *p)
     for (int i = 0; !rc && i < parts; i++) {
         index.kind = parts == 2 ? INDEX_UNIT : INDEX_NUMBER;
         index.from = number[i];
-        index.part = i ? UNIT_MEMBER : UNIT_LAYER;
         rc = add_index(p, index);
     }
     return rc ? rc : next_token(p);
@@ -370,7 +369,6 @@ static int parse_index(struct parser *p)
         return parse_word_index(p);
     if (p->token.kind == T_TEXT) {
         index.kind = INDEX_LABEL;
-        index.end = p->token.end;
         index.label = keep(p, p->token.begin, p->token.end);
         rc = next_token(p);
         return rc ? rc : add_index(p, index);
@@ -387,7 +385,6 @@ static int parse_index(struct parser *p)
         }
     } else
         index.kind = INDEX_NUMBER;
-    index.end = p->token.begin;
     return rc ? rc : add_index(p, index);
 }
 

@@ -58,11 +58,10 @@ enum expression_index_kind { INDEX_NUMBER, INDEX_RANGE, INDEX_LABEL, INDEX_SUBJE
 
 struct expression_index {
     enum expression_index_kind kind;
-    size_t begin, end;                     /* bytes of the expression's text */
-    int64_t from, to;                      /* NUMBER, UNIT: from; RANGE: half-open, negative from the end */
-    bool has_from, has_to;                 /* RANGE */
-    const char *label;                     /* LABEL: its text; UNIT: "L17H5" */
-    enum { UNIT_LAYER, UNIT_MEMBER } part; /* UNIT: two indices in a row, the layer and its head or neuron */
+    size_t begin;          /* byte of the expression's text */
+    int64_t from, to;      /* NUMBER, UNIT: from; RANGE: half-open, negative from the end */
+    bool has_from, has_to; /* RANGE */
+    const char *label; /* LABEL: its text; UNIT: "L17H5", of two indices in a row: the layer and its head or neuron */
 };
 
 struct expression_node {

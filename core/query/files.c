@@ -1,5 +1,6 @@
 #include "core/query/files.h"
 
+#include "core/base/file.h"
 #include "core/base/mem.h"
 #include "core/base/strmap.h"
 #include "core/query/catalog.h"
@@ -126,7 +127,7 @@ static int rehearse(void *arg, struct err *err)
 
 static char *stem_of(const char *path)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *name = file_base_name(path);
     size_t n = strlen(name);
     static const char *const endings[] = { ".partial", ".h5" };
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {

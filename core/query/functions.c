@@ -125,39 +125,26 @@ static double missing(double x)
     return isnan(x);
 }
 
-#define REDUCE(name, function, meaning)                                                                                \
-    {                                                                                                                  \
-        name, FUNCTION_REDUCE, function, NULL, NULL, meaning                                                           \
-    }
-#define PAIR(name, function, meaning)                                                                                  \
-    {                                                                                                                  \
-        name, FUNCTION_PAIR, NULL, function, NULL, meaning                                                             \
-    }
-#define MAP(name, function, meaning)                                                                                   \
-    {                                                                                                                  \
-        name, FUNCTION_MAP, NULL, NULL, function, meaning                                                              \
-    }
-
 static const struct query_function functions[] = {
-    REDUCE("first", first, "index of the first true item"),
-    REDUCE("last", last, "index of the last true item"),
-    REDUCE("any", any, "whether an item is true"),
-    REDUCE("all", all, "whether every item is true"),
-    REDUCE("count", count, "how many are true"),
-    REDUCE("sum", sum, "sum"),
-    REDUCE("mean", mean, "mean"),
-    REDUCE("min", smallest, "smallest item"),
-    REDUCE("max", largest, "largest item"),
-    REDUCE("argmin", argmin, "index of the smallest"),
-    REDUCE("argmax", argmax, "index of the largest"),
-    REDUCE("norm", norm, "Euclidean norm"),
-    PAIR("dot", dot, "sum of products"),
-    PAIR("cosine", cosine, "cosine of the angle between two vectors"),
-    MAP("abs", fabs, "without its sign"),
-    MAP("sqrt", sqrt, "square root"),
-    MAP("log", log, "natural logarithm"),
-    MAP("exp", exp, "e to the power of it"),
-    { "missing", FUNCTION_MISSING, NULL, NULL, missing, "whether there is no number, or the text is empty" },
+    { "first", FUNCTION_REDUCE, .reduce = first },
+    { "last", FUNCTION_REDUCE, .reduce = last },
+    { "any", FUNCTION_REDUCE, .reduce = any },
+    { "all", FUNCTION_REDUCE, .reduce = all },
+    { "count", FUNCTION_REDUCE, .reduce = count },
+    { "sum", FUNCTION_REDUCE, .reduce = sum },
+    { "mean", FUNCTION_REDUCE, .reduce = mean },
+    { "min", FUNCTION_REDUCE, .reduce = smallest },
+    { "max", FUNCTION_REDUCE, .reduce = largest },
+    { "argmin", FUNCTION_REDUCE, .reduce = argmin },
+    { "argmax", FUNCTION_REDUCE, .reduce = argmax },
+    { "norm", FUNCTION_REDUCE, .reduce = norm },
+    { "dot", FUNCTION_PAIR, .pair = dot },
+    { "cosine", FUNCTION_PAIR, .pair = cosine },
+    { "abs", FUNCTION_MAP, .map = fabs },
+    { "sqrt", FUNCTION_MAP, .map = sqrt },
+    { "log", FUNCTION_MAP, .map = log },
+    { "exp", FUNCTION_MAP, .map = exp },
+    { "missing", FUNCTION_MISSING, .map = missing },
 };
 
 const struct query_function *query_function_at(size_t i)

@@ -27,7 +27,6 @@ struct query_function {
     double (*reduce)(const double *v, size_t n);
     double (*pair)(const double *a, const double *b, size_t n);
     double (*map)(double x);
-    const char *meaning;
 };
 
 bool query_is_true(double x);

@@ -147,28 +147,15 @@ static int no_file(const struct query_files *q, const struct expression *e, cons
     return rc;
 }
 
-/* Near matches are found among leaves ("rank") and short names, and shown in full ("lens.rank"). */
+/* Near matches are found among leaves ("rank") and whole names, and shown in full ("lens.rank"). */
 static void suggest_fields(const struct query_file *file, struct suggest *s)
 {
     for (size_t i = 0; i < file->n_fields; i++) {
         const struct query_field *field = &file->fields[i];
-        if (field->layout != QUERY_OTHER) {
-            suggest_consider(s, field->leaf);
-            suggest_consider(s, field->name);
-        }
-    }
-    for (size_t k = 0; k < s->n; k++)
-        for (size_t i = 0; i < file->n_fields; i++)
-            if (s->name[k] == file->fields[i].leaf)
-                s->name[k] = file->fields[i].name;
-    for (size_t k = 1; k < s->n;) { /* a leaf and its whole name are one */
-        bool twice = false;
-        for (size_t i = 0; i < k; i++)
-            twice |= s->name[i] == s->name[k];
-        if (twice)
-            memmove(&s->name[k], &s->name[k + 1], (--s->n - k) * sizeof *s->name);
-        else
-            k++;
+        if (field->layout == QUERY_OTHER)
+            continue;
+        suggest_consider_as(s, field->leaf, field->name);
+        suggest_consider(s, field->name);
     }
 }
 
@@ -176,7 +163,7 @@ static int no_field(const struct query_files *q, const struct expression *e, con
                     struct err *err)
 {
     struct suggest s;
-    char hint[SUGGEST_TEXT_MAX] = "";
+    char hint[SUGGEST_TEXT_MAX];
     struct strbuf where = STRBUF_INIT;
     suggest_init(&s, node->text, strlen(node->text));
     for (size_t i = 0; i < q->n; i++) {
@@ -193,9 +180,9 @@ static int no_field(const struct query_files *q, const struct expression *e, con
             }
         suggest_fields(file, &s);
     }
-    int rc =
-        expression_fail(e, node->place, err, ERR_NOTFOUND, "no field '%.100s' in %.300s%s%s", node->text,
-                        strbuf_text(&where), suggest_text(&s, "", hint), *hint ? "" : ": --fields lists what is there");
+    const char *advice = s.n ? suggest_text(&s, "", hint) : ": --fields lists what is there";
+    int rc = expression_fail(e, node->place, err, ERR_NOTFOUND, "no field '%.100s' in %.300s%s", node->text,
+                             strbuf_text(&where), advice);
     strbuf_release(&where);
     return rc;
 }

@@ -34,31 +34,10 @@ static int get_kind(struct dump_data *d, struct err *err)
 /* --- lists --- */
 
 /* All of a list of *n items, or its first *n where that is not 0: in a partial file some lists are ahead of others. */
-static int get_list(struct dump_data *d, const char *name, enum store_type type, size_t *n, void *out_pointer,
-                    struct err *err)
+static int get_list(struct dump_data *d, const char *name, enum store_type type, size_t *n, void *out, struct err *err)
 {
-    struct h5_dataset set;
-    void **out = out_pointer;
-    int rc = h5_dataset_open(&set, &d->file, name, err);
-    if (rc)
-        return rc;
-    size_t wanted = *n ? *n : (size_t)set.dims[0];
-    void *data = NULL;
-    if (set.rank != 1 || set.dims[0] > INT32_MAX || !wanted || set.dims[0] < wanted)
-        rc = err_set(err, ERR_FORMAT, "%s: '%s' is no list of %zu items or more", d->path, name, wanted);
-    else if (!(data = mem_zeroed(wanted, store_type_size(type))))
-        rc = err_nomem(err, name);
-    else
-        rc = type == STORE_TEXT ? h5_dataset_read_text(&set, 0, wanted, data, err)
-                                : h5_dataset_read(&set, 0, wanted, type, data, err);
-    h5_dataset_close(&set);
-    if (rc) {
-        free(data);
-        return rc;
-    }
-    *n = wanted;
-    *out = data;
-    return 0;
+    int rc = *n ? 0 : h5_get_length(&d->file, name, n, err);
+    return rc ? rc : h5_get_first(&d->file, name, type, *n, out, err);
 }
 
 /* Offsets rise from 0; every item has something. */

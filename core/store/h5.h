@@ -105,6 +105,13 @@ int h5_dataset_read_text(const struct h5_dataset *d, uint64_t first, uint64_t n,
 /* Opens, checks rank 1 and length, reads all, closes. *out is the caller's (free; of text each item too). */
 int h5_get_array(const struct h5_file *f, const char *name, enum store_type as, uint64_t n, void **out,
                  struct err *err);
+/*
+ * The first n of at least n items, n > 0: a partial file moves the extents of its lists one after another. out: a
+ * pointer to the list's, which is the caller's as of h5_get_array.
+ */
+int h5_get_first(const struct h5_file *f, const char *name, enum store_type as, size_t n, void *out, struct err *err);
+/* How many items a list has: 1 to INT32_MAX, else ERR_FORMAT. */
+int h5_get_length(const struct h5_file *f, const char *name, size_t *n, struct err *err);
 void h5_free_text(char **text, uint64_t n); /* items and array; NULL is fine */
 
 #endif

@@ -328,25 +328,57 @@ int h5_dataset_read_text(const struct h5_dataset *d, uint64_t first, uint64_t n,
     return rc;
 }
 
+/* The first n of a list that has them; closes it. */
+static int take_list(struct h5_dataset *d, enum store_type as, uint64_t n, void **out, struct err *err)
+{
+    void *data = mem_zeroed((size_t)n, store_type_size(as));
+    int rc = !data              ? err_nomem(err, d->name)
+             : as == STORE_TEXT ? h5_dataset_read_text(d, 0, n, data, err)
+                                : h5_dataset_read(d, 0, n, as, data, err);
+    h5_dataset_close(d);
+    if (rc)
+        free(data);
+    else
+        *out = data;
+    return rc;
+}
+
 int h5_get_array(const struct h5_file *f, const char *name, enum store_type as, uint64_t n, void **out, struct err *err)
 {
     struct h5_dataset d;
     int rc = h5_dataset_open(&d, f, name, err);
     if (rc)
         return rc;
-    void *data = NULL;
-    if (d.rank != 1 || d.dims[0] != n)
-        rc = err_set(err, ERR_FORMAT, "%s: '%s' has %llu items, %llu are expected", f->path, name,
-                     (unsigned long long)(d.rank ? d.dims[0] : 0), (unsigned long long)n);
-    else if (!(data = mem_zeroed((size_t)n, store_type_size(as))))
-        rc = err_nomem(err, name);
-    else
-        rc = as == STORE_TEXT ? h5_dataset_read_text(&d, 0, n, data, err) : h5_dataset_read(&d, 0, n, as, data, err);
+    if (d.rank == 1 && d.dims[0] == n)
+        return take_list(&d, as, n, out, err);
+    rc = err_set(err, ERR_FORMAT, "%s: '%s' has %llu items, %llu are expected", f->path, name,
+                 (unsigned long long)(d.rank ? d.dims[0] : 0), (unsigned long long)n);
     h5_dataset_close(&d);
+    return rc;
+}
+
+int h5_get_first(const struct h5_file *f, const char *name, enum store_type as, size_t n, void *out, struct err *err)
+{
+    struct h5_dataset d;
+    int rc = h5_dataset_open(&d, f, name, err);
     if (rc)
-        free(data);
-    else
-        *out = data;
+        return rc;
+    if (d.rank == 1 && d.dims[0] >= n && n)
+        return take_list(&d, as, n, out, err);
+    h5_dataset_close(&d);
+    return err_set(err, ERR_FORMAT, "%s: '%s' is no list of %zu items or more", f->path, name, n);
+}
+
+int h5_get_length(const struct h5_file *f, const char *name, size_t *n, struct err *err)
+{
+    struct h5_dataset d;
+    int rc = h5_dataset_open(&d, f, name, err);
+    if (rc)
+        return rc;
+    *n = d.rank == 1 ? (size_t)d.dims[0] : 0;
+    if (!*n || *n > INT32_MAX)
+        rc = err_set(err, ERR_FORMAT, "%s: '%s' is no list of 1 to %d items", f->path, name, INT32_MAX);
+    h5_dataset_close(&d);
     return rc;
 }
 

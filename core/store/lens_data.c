@@ -44,62 +44,24 @@ static int get_identity(struct lens_data *d, const struct h5_file *f, struct err
     return rc;
 }
 
-static int get_length(const struct h5_file *f, const char *name, size_t *n, struct err *err)
-{
-    struct h5_dataset d;
-    int rc = h5_dataset_open(&d, f, name, err);
-    if (rc)
-        return rc;
-    *n = (size_t)d.dims[0];
-    if (d.rank != 1 || !*n || *n > INT32_MAX)
-        rc = err_set(err, ERR_FORMAT, "%s: '%s' is no list of 1 to %d items", f->path, name, INT32_MAX);
-    h5_dataset_close(&d);
-    return rc;
-}
-
-/* First n items of a list that may be longer: a partial file moves the extents of its datasets one after another. */
-static int get_list(const struct h5_file *f, const char *name, enum store_type type, size_t n, void *out_pointer,
-                    struct err *err)
-{
-    struct h5_dataset d;
-    void **out = out_pointer;
-    int rc = h5_dataset_open(&d, f, name, err);
-    if (rc)
-        return rc;
-    void *data = NULL;
-    if (d.rank != 1 || d.dims[0] < n)
-        rc = err_set(err, ERR_FORMAT, "%s: '%s' has fewer than %zu items", f->path, name, n);
-    else if (!(data = mem_zeroed(n, store_type_size(type))))
-        rc = err_nomem(err, name);
-    else
-        rc =
-            type == STORE_TEXT ? h5_dataset_read_text(&d, 0, n, data, err) : h5_dataset_read(&d, 0, n, type, data, err);
-    h5_dataset_close(&d);
-    if (rc)
-        free(data);
-    else
-        *out = data;
-    return rc;
-}
-
 static int get_optional_list(const struct h5_file *f, const char *name, enum store_type type, size_t n,
                              void *out_pointer, struct err *err)
 {
     int there = h5_look(f, name, err);
-    return there > 0 ? get_list(f, name, type, n, out_pointer, err) : there;
+    return there > 0 ? h5_get_first(f, name, type, n, out_pointer, err) : there;
 }
 
 static int get_prompts(struct lens_data *d, const struct h5_file *f, struct err *err)
 {
-    int rc = get_length(f, "/prompts/id", &d->n_prompts, err);
+    int rc = h5_get_length(f, "/prompts/id", &d->n_prompts, err);
     if (!rc)
-        rc = get_list(f, "/prompts/id", STORE_TEXT, d->n_prompts, &d->id, err);
+        rc = h5_get_first(f, "/prompts/id", STORE_TEXT, d->n_prompts, &d->id, err);
     if (!rc)
-        rc = get_list(f, "/prompts/text", STORE_TEXT, d->n_prompts, &d->text, err);
+        rc = h5_get_first(f, "/prompts/text", STORE_TEXT, d->n_prompts, &d->text, err);
     if (!rc)
-        rc = get_list(f, "/prompts/answer", STORE_TEXT, d->n_prompts, &d->answer, err);
+        rc = h5_get_first(f, "/prompts/answer", STORE_TEXT, d->n_prompts, &d->answer, err);
     if (!rc)
-        rc = get_list(f, "/prompts/answer_token", STORE_I32, d->n_prompts, &d->answer_token, err);
+        rc = h5_get_first(f, "/prompts/answer_token", STORE_I32, d->n_prompts, &d->answer_token, err);
     if (!rc)
         rc = get_optional_list(f, "/prompts/subject", STORE_TEXT, d->n_prompts, &d->subject, err);
     if (!rc)
@@ -116,9 +78,9 @@ static int get_prompts(struct lens_data *d, const struct h5_file *f, struct err 
 static int get_rows(struct lens_data *d, const struct h5_file *f, struct err *err)
 {
     size_t n;
-    int rc = get_length(f, "/rows/prompt", &n, err);
+    int rc = h5_get_length(f, "/rows/prompt", &n, err);
     if (!rc)
-        rc = get_list(f, "/rows/prompt", STORE_I32, n, &d->row_prompt, err);
+        rc = h5_get_first(f, "/rows/prompt", STORE_I32, n, &d->row_prompt, err);
     if (rc)
         return rc;
     int32_t last = -1;
@@ -133,7 +95,7 @@ static int get_rows(struct lens_data *d, const struct h5_file *f, struct err *er
     }
     if ((size_t)last + 1 != d->n_prompts)
         return err_set(err, ERR_FORMAT, "%s: prompt %d has no row", f->path, last + 1);
-    rc = get_list(f, "/rows/position", STORE_I32, d->n_rows, &d->row_position, err);
+    rc = h5_get_first(f, "/rows/position", STORE_I32, d->n_rows, &d->row_position, err);
     for (size_t r = 0; !rc && r < d->n_rows; r++)
         if (d->row_position[r] < 0)
             rc = err_set(err, ERR_FORMAT, "%s: row %zu is at position %d", f->path, r, d->row_position[r]);
@@ -190,9 +152,9 @@ static int get_all(struct lens_data *d, const struct h5_file *f, struct err *err
 {
     int rc = get_identity(d, f, err);
     if (!rc)
-        rc = get_length(f, "/layers/label", &d->n_states, err);
+        rc = h5_get_length(f, "/layers/label", &d->n_states, err);
     if (!rc)
-        rc = get_list(f, "/layers/label", STORE_TEXT, d->n_states, &d->labels, err);
+        rc = h5_get_first(f, "/layers/label", STORE_TEXT, d->n_states, &d->labels, err);
     if (!rc)
         rc = get_prompts(d, f, err);
     if (!rc)

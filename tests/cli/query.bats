@@ -115,6 +115,10 @@ PY
     cmp stdout kept
     query some_heads.h5 'z[3,0,0] > 0'
     expect 1 "column 5: head 0 of blocks.3.attn.hook_z is not stored, only 1, 2"
+    query some_heads.h5 'z[3,-1,0] > 0'
+    expect 1 "column 5: head -1 of blocks.3.attn.hook_z is not stored, only 1, 2"
+    query some_heads.h5 'any(z[3,0:2,0] > 0)'
+    expect 1 "column 9: blocks.3.attn.hook_z has only some of the heads: take one, or all that there are (:)"
 }
 
 @test "joins leave out and count what has no partner, and notice other texts" {
@@ -168,6 +172,11 @@ PY
 }
 
 @test "mistakes are one line with their place" {
+    query lens.h5 'rnak > 3'
+    [ "$stderr" = "strata: query: column 1: no field 'rnak' in lens.h5: did you mean lens.rank?" ]
+    query lens.h5 'xyzzy > 3'
+    [ "$stderr" = "strata: query: column 1: no field 'xyzzy' in lens.h5: --fields lists what is there" ]
+    expect 1
     query lens.h5 'rnak > 3'
     expect 1 "strata: query: column 1: no field 'rnak' in lens.h5: did you mean lens.rank?"
     one_line
